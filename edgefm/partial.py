@@ -1,0 +1,101 @@
+"""Where unfinished work lives: `OUT.partial`, locked while a process owns it, renamed to `OUT` at the end.
+
+Not a cache: what a verb can reuse after a crash (checkpoints) is that verb's own business; it finds it in `OUT.partial`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+
+def check_output(out: Path, force: bool) -> None:
+    """Raise `InputError` unless `out` may be written: absent or `force`, in a folder that is there (or can be made) and writable."""
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already", do="choose another -o, or add --force to replace it")
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {parent} cannot be made ({error.strerror})", do="choose another -o") from error
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {parent} is read-only", do="choose another -o, or change its permissions")
+
+
+@contextmanager
+def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> Iterator[Path]:
+    """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception.
+
+    After an exception (Ctrl-C included) it stays, for `resume`. Without `resume` an earlier one is emptied first.
+
+    Raises:
+        InputError: `out` exists and not `force`, cannot be written, or another process works on it.
+    """
+    check_output(out, force)
+    partial = out.with_name(out.name + ".partial")
+    with _translated(partial):
+        partial.mkdir(exist_ok=True)
+        handle = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another edgefm process is writing {partial}", do="wait for it, or choose another -o") from error
+        if not resume:
+            for child in partial.iterdir():
+                if child.name != "lock":
+                    shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+        with _translated(partial):
+            yield partial
+            replace(partial, out)
+    finally:
+        os.close(handle)
+
+
+def replace(partial: Path, out: Path) -> None:
+    """Rename a finished `partial` folder to `out`, removing an older `out` only once the new one is complete."""
+    old = out.with_name(out.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    (partial / "lock").unlink(missing_ok=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def write_atomically(out: Path, data: bytes) -> None:
+    """Write a small file whole or not at all: `OUT.partial`, flushed to disk, renamed."""
+    partial = out.with_name(out.name + ".partial")
+    with _translated(out):
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(out)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals (full disk, file-size limit, read-only) into an `InputError` naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, (FileNotFoundError, ConnectionError, TimeoutError)):
+            raise
+        raise InputError(
+            f"{error.filename or path} cannot be written ({error.strerror})", do="free some space or choose another -o"
+        ) from error

@@ -1,0 +1,1 @@
+"""What EdgeFM writes on disk, as typed structs. Not behaviour: no file is opened here."""

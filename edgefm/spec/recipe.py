@@ -1,0 +1,108 @@
+"""The recipe: every setting of the training and quantization verbs, with its default.
+
+Not the reading of YAML or `--set` (that is the front door's); only names, types, ranges and defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Meta(ge=0.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+
+
+class DataRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How `DATA` is read.
+
+    Attributes:
+        label, file, patient, split: column names of a CSV.
+        positive: the positive class of a binary task; "" chooses it (see `data/sources.py`).
+        val, test: share of patients cut off for validation and test where the data bring no split.
+        broken: "refuse" stops at unreadable images after naming them all, "skip" names and leaves them out.
+        frame: frame of a multi-frame DICOM file, from 0; None refuses multi-frame files.
+    """
+
+    file: str = "file"
+    label: str = "label"
+    patient: str = "patient"
+    split: str = "split"
+    positive: str = ""
+    val: Share = 0.15
+    test: Share = 0.15
+    broken: Literal["refuse", "skip"] = "refuse"
+    frame: Annotated[int, Meta(ge=0)] | None = None
+
+
+class AugmentRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Random views of a training image; each is a pure function of (seed, image, view).
+
+    Attributes:
+        flip: chance of a left-right mirror. rotate: +- degrees. zoom: +- share. shift: +- share of the side.
+        brightness, contrast: +- share of the windowed range.
+    """
+
+    flip: Share = 0.5
+    rotate: NonNegative = 10.0
+    zoom: Share = 0.1
+    shift: Share = 0.05
+    brightness: Share = 0.1
+    contrast: Share = 0.1
+
+
+class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Weights of the losses. `labels` is switched off without labels, `logits` when the teacher has none for this task."""
+
+    logits: NonNegative = 1.0
+    labels: NonNegative = 0.1
+
+
+class DistillRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the student learns. `views` is the number of distinct views per image; the teacher sees each once."""
+
+    epochs: Count = 30
+    views: Count = 4
+    batch: Count = 32
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.05
+    warmup: Share = 0.05
+    temperature: Positive = 2.0
+    losses: LossRecipe = LossRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    pretrained: bool = False
+
+
+class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the student is quantized, and what may be lost.
+
+    Attributes:
+        max_drop: largest fall of any task metric of int8 against fp32 on `val`, absolute.
+        max_flips: largest share of changed decisions on `val`.
+        calibration_images: images of the `calibrate` split that set the activation ranges.
+    """
+
+    precision: Literal["int8"] = "int8"
+    engines: tuple[Literal["openvino", "onnx"], ...] = ("openvino", "onnx")
+    max_drop: NonNegative = 0.005
+    max_flips: Share = 0.01
+    calibration_images: Count = 256
+
+
+class PreprocessRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Overrides of the model's own preprocessing; None keeps the model's."""
+
+    window16: tuple[float, float] | None = None
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole recipe. `seed` drives data order, augmentation, initialisation and calibration choice."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    student: str = "mobile"
+    data: DataRecipe = DataRecipe()
+    preprocess: PreprocessRecipe = PreprocessRecipe()
+    distill: DistillRecipe = DistillRecipe()
+    quantize: QuantizeRecipe = QuantizeRecipe()
