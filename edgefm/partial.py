@@ -16,7 +16,7 @@ from .errors import InputError
 
 
 def check_output(out: Path, force: bool) -> None:
-    """Raise `InputError` unless `out` may be written: absent or `force`, in a folder that is there (or can be made) and writable."""
+    """Raise `InputError` unless `out` may be written: absent or `force`, and its folder is there (or can be made) and writable."""
     if out.exists() and not force:
         raise InputError(f"{out} exists already", do="choose another -o, or add --force to replace it")
     parent = out.absolute().parent
