@@ -1,0 +1,126 @@
+"""How every benchmark here measures: contenders in turn, medians and 95th percentiles, peak memory of whole processes, the machine's facts.
+
+Not a benchmark: it makes no claim and names no peer. The other scripts of this folder do `import measure`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LIBRARIES = ("edgefm", "numpy", "Pillow", "onnxruntime", "openvino", "torch", "timm", "nncf", "opencv-python-headless")
+
+
+class Timing(NamedTuple):
+    """Milliseconds of one contender over `n` runs."""
+
+    p50: float
+    p95: float
+    n: int
+
+
+class Process(NamedTuple):
+    """One finished process: wall seconds, peak resident memory in MiB, what it printed."""
+
+    seconds: float
+    peak_mib: float
+    stdout: str
+
+
+def machine() -> dict[str, Any]:
+    """What ran and where: CPU, instruction sets, usable threads, memory, load, versions of Python and the libraries."""
+    from edgefm.runtime.cpu import cpu_features, cpu_name, usable_threads
+
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": cpu_name(),
+        "features": sorted(name for name, there in cpu_features().items() if there),
+        "cores": os.cpu_count(),
+        "usable_threads": usable_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}",
+        "versions": versions,
+    }
+
+
+def timing(milliseconds: Sequence[float]) -> Timing:
+    """Median and 95th percentile (nearest rank) of one contender's runs."""
+    ordered = sorted(milliseconds)
+    p50, p95 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95))
+    return Timing(round(p50, 4), round(p95, 4), len(ordered))
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], runs: int, warmup: int = 3) -> dict[str, Timing]:
+    """Call each contender once per round, in an order that turns by one each round, so that none always follows the same one.
+
+    Args:
+        contenders: name to a callable that does the whole work once.
+        runs: rounds that count; warmup: rounds before them that do not.
+    """
+    names = list(contenders)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + runs):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            contenders[name]()
+            if turn >= warmup:
+                taken[name].append((time.perf_counter() - start) * 1e3)
+    return {name: timing(values) for name, values in taken.items()}
+
+
+def ratio(a: Timing, b: Timing) -> float:
+    """How many times as long `a` takes as `b`, by their medians."""
+    return round(a.p50 / b.p50, 3)
+
+
+def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
+    """Run a command to its end, from before `exec` to its exit; the peak is the kernel's own count for that process (`wait4`).
+
+    Raises:
+        RuntimeError: it failed; the message holds the end of what it wrote to stderr.
+    """
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    stdout, stderr = child.stdout.read(), child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    child.stdout.close()
+    child.stderr.close()
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command[:4])} … ended with {child.returncode}: {stderr[-2000:]}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return Process(seconds, usage.ru_maxrss / unit, stdout)
+
+
+def save(name: str, payload: Mapping[str, Any]) -> Path:
+    """Write `results/NAME.json` with the machine's facts inside; also print it."""
+    RESULTS.mkdir(exist_ok=True)
+    out = RESULTS / f"{name}.json"
+    text = json.dumps({"script": f"benchmarks/{name}.py", "machine": machine(), **payload}, indent=1, default=_plain)
+    out.write_text(text + "\n")
+    print(text)
+    return out
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return value.name
+    raise TypeError(f"{type(value).__name__} does not belong in a result")
