@@ -1,4 +1,4 @@
-"""How every benchmark here measures: contenders in turn, medians and 95th percentiles, peak memory of whole processes, the machine's facts.
+"""How every benchmark here measures: contenders in turn, p50 and p95, peak memory of whole processes, the machine's facts.
 
 Not a benchmark: it makes no claim and names no peer. The other scripts of this folder do `import measure`.
 """
@@ -90,6 +90,8 @@ def ratio(a: Timing, b: Timing) -> float:
 
 def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
     """Run a command to its end, from before `exec` to its exit; the peak is the kernel's own count for that process (`wait4`).
+
+    Linux counts the memory of the parent at the moment of the fork as the child's: keep the calling script small (no torch in it).
 
     Raises:
         RuntimeError: it failed; the message holds the end of what it wrote to stderr.
