@@ -1,0 +1,35 @@
+"""Models in: load any teacher, name its taps, build any student, save and restore runs.
+
+Not training and not export: those rooms take a `LoadedModel` and give one back.
+
+Nothing here imports torch until a name that needs it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loaded import LoadedModel, Outputs
+    from .run_dir import save_run
+    from .students import PRESETS, Preset, build_student
+    from .teachers import load_model
+
+_HOME = {
+    "LoadedModel": "loaded",
+    "Outputs": "loaded",
+    "load_model": "teachers",
+    "PRESETS": "students",
+    "Preset": "students",
+    "build_student": "students",
+    "save_run": "run_dir",
+}
+
+__all__ = ["PRESETS", "LoadedModel", "Outputs", "Preset", "build_student", "load_model", "save_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

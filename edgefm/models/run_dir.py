@@ -1,0 +1,130 @@
+"""Run directories: what `adapt` and `distill` leave behind, and every verb takes as MODEL.
+
+Not checkpoints: `train/` keeps optimizer and loop state beside these files while a run goes on.
+
+    config.json          timm's own layout, so that `timm.create_model("local-dir:RUN", pretrained=True)` loads it
+    model.safetensors    the weights, float32, same bytes for same weights
+    edgefm.json          task, preprocessing, licence, ancestors
+    recipe.yaml          the recipe as used, defaults filled in
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import InputError
+from ..partial import write_atomically
+from ..spec.manifest import Ancestor
+from ..spec.preprocess import Preprocess
+from ..spec.recipe import Recipe
+from ..spec.task import Task
+from .loaded import LoadedModel
+
+FORMAT = 1
+CARD = "edgefm.json"
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`edgefm.json`: what timm's `config.json` has no words for."""
+
+    format: int = FORMAT
+    name: str
+    task: Task
+    preprocess: Preprocess
+    licence: str
+    ancestors: tuple[Ancestor, ...] = ()
+
+
+def save_run(folder: Path, model: LoadedModel, recipe: Recipe, lineage: Sequence[Ancestor]) -> None:
+    """Write a run directory into `folder`, which exists; files already there are replaced.
+
+    Args:
+        model: its module must be a timm model of ours (`TimmEncoder`), as `build_student` and the timm loaders give it.
+        lineage: what the weights descend from, nearest first; `load_model` gives it back as `ancestors`.
+
+    Raises:
+        InputError: another kind of module, or the folder cannot be written.
+    """
+    import yaml
+    from safetensors.torch import save
+
+    from .encoder import TimmEncoder
+
+    if not isinstance(model.module, TimmEncoder):
+        raise InputError(f"{model.name} is not a timm model", expected="a timm architecture in a run directory")
+    state = {key: value.detach().cpu().contiguous() for key, value in model.module.model.state_dict().items()}
+    card = Card(name=model.name, task=model.task, preprocess=model.preprocess, licence=model.licence, ancestors=tuple(lineage))
+    # No metadata in the safetensors header: the library writes two or more keys in random order.
+    write_atomically(folder / "model.safetensors", save(state))
+    write_atomically(folder / "config.json", _lines(_timm_config(model, model.module)))
+    write_atomically(folder / CARD, _lines(msgspec.to_builtins(card)))
+    text = yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False)
+    write_atomically(folder / "recipe.yaml", text.encode())
+
+
+def _lines(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _timm_config(model: LoadedModel, module: Any) -> dict[str, Any]:
+    preprocess, own = model.preprocess, module.model.pretrained_cfg
+    config: dict[str, Any] = {
+        "architecture": module.architecture,
+        "num_classes": module.classes,
+        "num_features": module.model.num_features,
+        "model_args": module.arguments,
+        "pretrained_cfg": {
+            "input_size": [preprocess.channels, preprocess.size, preprocess.size],
+            "fixed_input_size": bool(own.get("fixed_input_size", False)),
+            "interpolation": preprocess.filter,
+            "crop_pct": _crop_pct(preprocess),
+            "crop_mode": "squash" if preprocess.resize == "squash" else "center",
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "num_classes": module.classes,
+            "first_conv": own.get("first_conv"),
+            "classifier": own.get("classifier"),
+            "license": model.licence,
+        },
+    }
+    if model.task.labels:
+        config["label_names"] = list(model.task.labels)
+    return config
+
+
+def _crop_pct(preprocess: Preprocess) -> float:
+    """The `crop_pct` for which timm's floor(size / crop_pct) is `resize_to` again, whatever the rounding."""
+    share = preprocess.size / preprocess.resize_to
+    return share if floor(preprocess.size / share) == preprocess.resize_to else share * (1 - 1e-12)
+
+
+def load_run(folder: Path, config: dict[str, Any], *, licence: str | None) -> LoadedModel:
+    """Restore a run directory: same weights, task, preprocessing and lineage.
+
+    Raises:
+        InputError: `edgefm.json` is damaged or newer, or the timm part does not load.
+    """
+    from dataclasses import replace
+
+    from .timm_dir import load_timm_folder
+
+    file = folder / CARD
+    try:
+        card = msgspec.json.decode(file.read_bytes(), type=Card)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not a run's card ({error})", do="run the verb that made this directory again") from error
+    loaded = load_timm_folder(folder, config, licence=card.licence)
+    return replace(
+        loaded,
+        preprocess=card.preprocess,
+        task=card.task,
+        name=card.name,
+        licence=licence or card.licence,
+        ancestors=card.ancestors,
+    )

@@ -1,0 +1,75 @@
+"""Students: three presets and any timm model, built from a seed.
+
+Not their training. Importable without torch, so that `--help` can show the presets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ..spec.preprocess import Preprocess
+from ..spec.task import Task
+from .loaded import LoadedModel
+
+
+class Preset(NamedTuple):
+    """A student by a short name. `weights` in millions and `macs` in thousand millions, for 3 x 224 x 224 and two classes."""
+
+    timm_name: str
+    weights: float
+    macs: float
+    sentence: str
+
+
+PRESETS: dict[str, Preset] = {
+    "mobile": Preset("mobilenetv4_conv_small", 2.50, 0.18, "convolutions only: the fastest, and it quantizes well"),
+    "tiny": Preset("vit_tiny_patch16_224", 5.52, 1.25, "the smallest vision transformer: learns tokens from a ViT teacher"),
+    "small": Preset("vit_small_patch16_224", 21.67, 4.60, "four times tiny: for hard tasks and PCs of the last ten years"),
+}
+
+
+def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, pretrained: bool = False) -> LoadedModel:
+    """A student that is not trained yet.
+
+    Args:
+        name: a preset or a timm name.
+        task: decides the number of logits (none for an embedding).
+        preprocess: the teacher's. The student keeps its own size and takes all else from the teacher, so that one prepared
+            tensor serves both where the sizes agree.
+        seed: of the initial weights; the same seed gives the same bytes.
+        pretrained: start from timm's weights, which need the hub or its cache.
+
+    Returns:
+        The model in eval mode; `licence` is that of the weights it starts from, "unknown" where timm states none.
+
+    Raises:
+        InputError: an unknown name, or pretrained weights that cannot be had.
+    """
+    import timm
+    import torch
+
+    from .encoder import TimmEncoder
+    from .timm_dir import check_timm_name
+    from .weights import state_sha256
+
+    timm_name = PRESETS[name].timm_name if name in PRESETS else name
+    check_timm_name(timm_name)
+    arguments = {"num_classes": len(task.labels), "in_chans": preprocess.channels}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = timm.create_model(timm_name, pretrained=pretrained, **arguments)
+    size = model.pretrained_cfg["input_size"][-1]
+    if size != preprocess.size:
+        share = preprocess.resize_to / preprocess.size
+        preprocess = msgspec.structs.replace(preprocess, size=size, resize_to=max(size, int(size * share)))
+    module = TimmEncoder(model, architecture=timm_name.partition(".")[0], arguments=arguments).eval()
+    return LoadedModel(
+        module=module,
+        preprocess=preprocess,
+        task=task,
+        name=name,
+        licence=str(model.pretrained_cfg.get("license") or "unknown") if pretrained else "Apache-2.0",
+        sha256=state_sha256(model.state_dict()),
+    )
