@@ -14,6 +14,7 @@ The steps, all in float32, for pixels `[H, W]` or `[H, W, C]` (C = 1, 3 or 4) of
    one floor(resize_to * long / short), as torchvision does; "squash": both sides become `resize_to`.
    For output pixel j of an axis that goes from n to m pixels, with scale = n / m, support = max(scale, 1) and i = 0 .. n - 1,
    weight(j, i) is proportional to k((i + 0.5 - (j + 0.5) * scale) / support), normalised to sum 1 over i inside the image.
+   The argument is ((2 i + 1) m - (2 j + 1) n) / (2 max(n, m)): an exact fraction, best formed in integers.
    k is the cubic kernel with a = -0.5 (Keys 1981, eq. 4) for "bicubic", the triangle max(0, 1 - |t|) for "bilinear":
    Pillow's definition in floating point, without its 8-bit rounding between the passes.
    (Pillow cuts the window to the integers [floor(centre - s + 0.5), floor(centre + s + 0.5)), s = support * k's radius; at
