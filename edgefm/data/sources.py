@@ -1,0 +1,142 @@
+"""DATA in every form of DESIGN.md, as one `Dataset`. Not the forms themselves: each has a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..spec.recipe import DataRecipe
+from ..spec.task import make_task
+from .dataset import Dataset
+from .labels import read_labels
+from .listing import Listing
+from .splits import check_patients, cut
+
+FORMS = "a CSV, a folder of class folders, a folder of images, a MedMNIST .npz, medmnist:NAME or phantom:NAME"
+_DEFAULTS = DataRecipe()
+
+
+def load_data(
+    source: str | Path, recipe: DataRecipe = _DEFAULTS, *, seed: int = 0, labels: tuple[str, ...] | None = None
+) -> Dataset:
+    """Read any form of DATA. No image is decoded here; `check_images` does that.
+
+    Args:
+        source: a path, `medmnist:NAME` or `phantom:NAME`.
+        recipe: column names, positive class, shares.
+        seed: of the cut into splits, where the data bring none.
+        labels: a teacher's labels; their order is taken if they include all labels of the data.
+
+    Raises:
+        InputError: the source is not there or not understood, or its labels, patients or splits cannot be used.
+    """
+    return assemble(read_listing(source, recipe), recipe, seed=seed, labels=labels)
+
+
+def read_listing(source: str | Path, recipe: DataRecipe) -> Listing:
+    """What a source lists, before labels and splits are settled. Raises `InputError`."""
+    text = str(source)
+    if text.startswith("phantom:"):
+        from .phantom import read_phantom
+
+        return read_phantom(text)
+    if text.startswith("medmnist:"):
+        from .medmnist import find_medmnist, read_npz
+
+        return read_npz(find_medmnist(text.removeprefix("medmnist:")))
+    path = Path(source)
+    if path.is_dir():
+        from .folders import read_folder
+
+        return read_folder(path, recipe)
+    if not path.exists():
+        raise InputError(f"there is no data at {path}", expected=FORMS, do="check the path")
+    if path.suffix.lower() == ".npz":
+        from .medmnist import read_npz
+
+        return read_npz(path)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        from .table import read_table
+
+        return read_table(path, recipe)
+    raise InputError(f"{path} is no data set", expected=FORMS)
+
+
+def assemble(listing: Listing, recipe: DataRecipe, *, seed: int, labels: tuple[str, ...] | None = None) -> Dataset:
+    """Settle labels and splits of a listing. Raises `InputError`."""
+    task, numbers, notes = make_task("embedding"), None, listing.notes
+    strata: list[Hashable] = [()] * len(listing.names)
+    if listing.cells is not None:
+        try:
+            task, numbers, more = read_labels(
+                listing.cells, multilabel=listing.multilabel, order=labels, positive=recipe.positive
+            )
+        except InputError as error:
+            raise InputError(f"in {listing.name} {error.found}", expected=error.expected, do=error.do) from error
+        notes += more
+        strata = [*listing.cells]
+    dataset = Dataset(
+        name=listing.name,
+        task=task,
+        names=listing.names,
+        rows=listing.rows,
+        labels=numbers,
+        patients=listing.patients,
+        groups=listing.groups,
+        splits=np.array(listing.splits or [""] * len(listing.names), dtype="<U9"),
+        notes=notes,
+        broken=recipe.broken,
+        store=listing.store,
+        keys=np.arange(len(listing.names)),
+    )
+    return _settle_splits(dataset, strata, recipe, seed)
+
+
+def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe, seed: int) -> Dataset:
+    given = set(np.unique(dataset.splits)) - {""}
+    notes = list(dataset.notes)
+    patients = dataset.patients
+    if patients is None:
+        copies = dataset.store.copies()
+        patients = tuple(dataset.names[copies.get(key, key)] for key in range(len(dataset)))
+        torn = [(key, first) for key, first in copies.items() if given and dataset.splits[key] != dataset.splits[first]]
+        if torn:
+            a, b = torn[0]
+            notes.append(
+                f"{len(torn)} files are copies of a file in another split, such as {dataset.names[a]} of {dataset.names[b]}"
+            )
+        elif copies:
+            notes.append(f"{len(copies)} files are copies of another; copies count as one patient and stay in one split")
+    elif given:
+        check_patients(patients, dataset.splits, [_place(dataset, i) for i in range(len(dataset))])
+    splits = dataset.splits.copy()
+
+    def deal(indexes: np.ndarray, shares: dict[str, float], what: str) -> None:
+        splits[indexes] = cut([patients[i] for i in indexes], [strata[i] for i in indexes], shares, seed=seed, what=what)
+
+    val, test = recipe.val, recipe.test
+    if not given:
+        if val + test >= 1:
+            raise InputError(f"data.val {val} and data.test {test} leave nothing for train", expected="a sum below 1")
+        deal(
+            np.arange(len(splits)), {"train": 1 - val - test, "val": val / 2, "calibrate": val / 2, "test": test}, dataset.name
+        )
+        notes.append(
+            f"{dataset.name} brings no splits; cut by {'image' if dataset.patients is None else 'patient'} with seed {seed}"
+        )
+    elif "val" in given and "calibrate" not in given:
+        deal(np.flatnonzero(splits == "val"), {"val": 0.5, "calibrate": 0.5}, f"the split val of {dataset.name}")
+    elif "train" in given and "val" not in given and val > 0:
+        spare = {"val": val} if "calibrate" in given else {"val": val / 2, "calibrate": val / 2}
+        deal(np.flatnonzero(splits == "train"), {"train": 1 - val, **spare}, f"the split train of {dataset.name}")
+        notes.append(f"{dataset.name} brings no val; cut from train with seed {seed}")
+    return replace(dataset, splits=splits, notes=tuple(notes))
+
+
+def _place(dataset: Dataset, index: int) -> str:
+    row = dataset.rows[index]
+    return dataset.names[index] if row is None else f"row {row}"
