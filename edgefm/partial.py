@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import InputError
 
 
 def check_output(out: Path, force: bool) -> None:
-    """Raise `InputError` unless `out` may be written: absent or `force`, and its folder is there (or can be made) and writable."""
+    """Raise `InputError` unless `out` may be written: absent or `force`, its folder there (or can be made) and writable."""
     if out.exists() and not force:
         raise InputError(f"{out} exists already", do="choose another -o, or add --force to replace it")
     parent = out.absolute().parent
@@ -71,6 +72,46 @@ def replace(partial: Path, out: Path) -> None:
         shutil.rmtree(old)
     else:
         old.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """A locked, empty file `OUT.partial` that becomes `OUT`, flushed to disk, when the block ends without an exception.
+
+    Its `name` is its path. After an exception it is removed. Where `OUT.partial` is a verb's working folder, it lies inside.
+
+    Raises:
+        InputError: `out` exists and not `force`, is a folder, cannot be written, or another process works on it.
+    """
+    check_output(out, force)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", expected="the name of a file", do="choose another -o")
+    partial = out.with_name(out.name + ".partial")
+    if partial.is_dir():
+        partial /= out.name
+    with _translated(partial):
+        with open(partial, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
+            _own(file.fileno(), partial)
+            try:
+                file.truncate()
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                partial.replace(out)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+
+
+def _own(handle: int, path: Path) -> None:
+    """Lock the open file, and make sure that `path` still names it: its last owner may have renamed it in between."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = os.path.samestat(os.fstat(handle), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        mine = False
+    if not mine:
+        raise InputError(f"another edgefm process is writing {path}", do="wait for it, or choose another -o")
 
 
 def write_atomically(out: Path, data: bytes) -> None:

@@ -18,9 +18,13 @@ Precision = Literal["fp32", "int8"]
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One archive member: its length in bytes and the SHA-256 of each 1 MiB chunk (the last one shorter; none if empty)."""
+    """One archive member: its length in bytes and the SHA-256 of each 1 MiB chunk (the last one shorter; none if empty).
+
+    `crc32` is its ZIP checksum: it stands here so that the bundle id covers the archive's own headers too.
+    """
 
     size: Annotated[int, Meta(ge=0)]
+    crc32: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
     chunks: tuple[Sha256, ...]
 
 
