@@ -5,9 +5,11 @@ Not a decoder (`decode.py` makes the pixels) and not fast by itself: `edgefm._na
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from edgefm.errors import ImageError, InputError
@@ -15,12 +17,13 @@ from edgefm.spec.preprocess import Preprocess
 
 native: Any
 try:
-    from edgefm import _native as native
+    native = importlib.import_module("edgefm._native")
 except ImportError:
     native = None
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-BLOCK = 16  # output rows per matrix product: their windows overlap, so a block converts and multiplies each source row about once
+LONGEST_SIDE = 2**24  # longer, and an index is no exact float32
+BLOCK = 16  # output rows per matrix product; the windows of neighbours overlap, so each source row is converted about once
 
 
 def check_pixels(pixels: np.ndarray) -> np.ndarray:
@@ -43,6 +46,10 @@ def check_pixels(pixels: np.ndarray) -> np.ndarray:
         )
     if 0 in pixels.shape:
         raise ImageError(f"the image is empty, its shape is {list(pixels.shape)}", expected="at least one pixel")
+    if max(pixels.shape) > LONGEST_SIDE:
+        raise ImageError(
+            f"the image is {pixels.shape[0]} x {pixels.shape[1]} pixels", expected=f"at most {LONGEST_SIDE} a side"
+        )
     return np.asarray(pixels).astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -134,23 +141,61 @@ def _multiply(matrices: list[tuple[int, np.ndarray]], rows: Callable[[int, int],
 class Preprocessor:
     """Prepares images for one model. Safe to call from several threads.
 
+    Args:
+        threads: for one image; more threads give the same bits.
+        backend: "native" (C++) or "numpy"; None takes native where it is built.
+
     Attributes:
-        backend: "native" (C++) or "numpy".
+        backend: the one in use.
+        isa: the native kernels in use, "scalar", "avx2" or "avx512", capped by the environment variable EDGEFM_ISA; or "numpy".
+
+    Raises:
+        InputError: EDGEFM_ISA holds an unknown word, or `backend` is "native" where the C++ module is not built.
     """
 
     backend: Literal["native", "numpy"]
+    isa: str
 
     def __init__(self, spec: Preprocess, *, threads: int = 1, backend: Literal["native", "numpy"] | None = None) -> None:
+        if backend == "native" and native is None:
+            raise InputError("EdgeFM's C++ module is not built here", do="install a C++ compiler and reinstall EdgeFM")
+        if threads < 1:
+            raise InputError(f"threads is {threads}", expected="at least 1")
         self.spec = spec
         self.threads = threads
-        self.backend = "numpy"
+        self.backend = backend or ("numpy" if native is None else "native")
+        self.isa = native_isa() if self.backend == "native" else "numpy"
+        self._fields = msgspec.structs.asdict(spec)
 
     def __call__(self, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """One image, prepared.
+
+        Args:
+            pixels: uint8 or uint16, `[H, W]` or `[H, W, C]` with C = 1, 3 or 4; rows may be strided.
+            out: float32 `[channels, S, S]` to write to, contiguous; None makes one.
+
+        Raises:
+            ImageError: other pixels.
+            InputError: another `out`.
+        """
         pixels = check_pixels(pixels)
         shape = (self.spec.channels, self.spec.size, self.spec.size)
         if out is None:
-            return prepare(pixels, self.spec)
-        if out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
+            out = np.empty(shape, np.float32)
+        elif out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
             raise InputError(f"out is {out.dtype} {list(out.shape)}", expected=f"a contiguous, writable float32 {list(shape)}")
-        out[...] = prepare(pixels, self.spec)
+        if self.backend == "numpy":
+            out[...] = prepare(pixels, self.spec)
+        else:
+            if not pixels[:1].flags.c_contiguous:
+                pixels = np.ascontiguousarray(pixels)
+            native.preprocess(pixels, **self._fields, out=out, threads=self.threads, isa=self.isa)
         return out
+
+
+def native_isa() -> str:
+    """The native kernels that run here, capped by EDGEFM_ISA. Needs the C++ module."""
+    try:
+        return str(native.isa())
+    except ValueError as error:
+        raise InputError(f"EDGEFM_ISA: {error}", do="correct or unset EDGEFM_ISA") from error

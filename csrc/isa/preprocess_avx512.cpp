@@ -1,0 +1,51 @@
+// Preprocessing with AVX-512 (F, BW, DQ, VL): sixteen lanes. Run it only where CPUID and XGETBV allow it.
+
+#include <immintrin.h>
+
+#include "preprocess_kernels.h"
+
+namespace edgefm {
+namespace {
+
+constexpr size_t kLanes = 16;
+typedef __m512 Vector;
+
+inline Vector zero() {
+    return _mm512_setzero_ps();
+}
+inline Vector splat(float x) {
+    return _mm512_set1_ps(x);
+}
+inline Vector load(const float* p) {
+    return _mm512_loadu_ps(p);
+}
+inline void store(float* p, Vector v) {
+    _mm512_storeu_ps(p, v);
+}
+inline Vector from8(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline Vector from16(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+inline Vector multiply_add(Vector a, Vector b, Vector c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+inline Vector minimum(Vector a, Vector b) {
+    return _mm512_min_ps(a, b);
+}
+inline Vector maximum(Vector a, Vector b) {
+    return _mm512_max_ps(a, b);
+}
+inline float sum(Vector v) {
+    return _mm512_reduce_add_ps(v);
+}
+
+}  // namespace
+}  // namespace edgefm
+
+#include "preprocess.inl"
+
+namespace edgefm {
+const PreprocessKernels preprocess_avx512 = {load8, load16, down, across, normalise};
+}
