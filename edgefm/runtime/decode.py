@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import ImageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 300_000_000
@@ -94,11 +95,7 @@ def _decode(file: BinaryIO, name: str, suffix: str, frame: int | None) -> np.nda
             check_size(name, *image.size)
             _choose_frame(image, name, kind, frame)
             _refuse_lost_depth(image, head, name, kind)
-            image.load()
-            pixels = _pixels(image, name)
-            if kind == "TIFF" and pixels.dtype == np.uint16 and _tiff(image, 262, 1) == 0:
-                pixels = 65535 - pixels  # Pillow inverts WhiteIsZero at 8 bits, not at 16
-            return np.ascontiguousarray(_upright(image, pixels))
+            return _read(image, name, kind)
     except ImageError:
         raise
     except MemoryError as error:
@@ -106,6 +103,28 @@ def _decode(file: BinaryIO, name: str, suffix: str, frame: int | None) -> np.nda
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name} is a damaged {kind} file ({reason})", do="copy or export it again") from error
+
+
+def from_pillow(image: Image, name: str = "the image") -> np.ndarray:
+    """The pixels of an open Pillow image (its current frame), the same as `decode` finds in its file.
+
+    Returns and raises: as `decode`. Only 16-bit colour cannot be refused here: Pillow has cut it to 8 bits before.
+    """
+    check_size(name, *image.size)
+    try:
+        return _read(image, name, getattr(image, "format", None) or "")
+    except ImageError:
+        raise
+    except Exception as error:  # an image that was opened and not yet read may be damaged, or its file closed
+        raise ImageError(f"{name} cannot be read ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _read(image: Image, name: str, kind: str) -> np.ndarray:
+    image.load()
+    pixels = _pixels(image, name)
+    if kind == "TIFF" and pixels.dtype == np.uint16 and _tiff(image, 262, 1) == 0:
+        pixels = 65535 - pixels  # Pillow inverts WhiteIsZero at 8 bits, not at 16
+    return np.ascontiguousarray(_upright(image, pixels))
 
 
 def check_size(name: str, width: int, height: int) -> None:
@@ -155,11 +174,11 @@ def _refuse_lost_depth(image: ImageFile, head: bytes, name: str, kind: str) -> N
         )
 
 
-def _tiff(image: ImageFile, tag: int, default: Any) -> Any:
+def _tiff(image: Image, tag: int, default: Any) -> Any:
     return cast(Any, image).tag_v2.get(tag, default)
 
 
-def _pixels(image: ImageFile, name: str) -> np.ndarray:
+def _pixels(image: Image, name: str) -> np.ndarray:
     mode = image.mode
     if mode in _GREY:
         return np.asarray(image.getchannel(0) if mode != "L" else image)
@@ -181,7 +200,7 @@ def _pixels(image: ImageFile, name: str) -> np.ndarray:
     raise ImageError(f"{name} has {what}", expected="8- or 16-bit grey or 8-bit colour", do="convert it to PNG")
 
 
-def _upright(image: ImageFile, pixels: np.ndarray) -> np.ndarray:
+def _upright(image: Image, pixels: np.ndarray) -> np.ndarray:
     """Apply the EXIF orientation (tag 0x0112, 1 to 8). A TIFF that Pillow has already turned carries none any more."""
     orientation = image.getexif().get(0x0112, 1)
     if orientation in (5, 6, 7, 8):
