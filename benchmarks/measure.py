@@ -91,7 +91,7 @@ def ratio(a: Timing, b: Timing) -> float:
 def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
     """Run a command to its end, from before `exec` to its exit; the peak is the kernel's own count for that process (`wait4`).
 
-    Linux counts the memory of the parent at the moment of the fork as the child's: keep the calling script small (no torch in it).
+    Linux counts the memory of the parent at the moment of the fork as the child's: keep the calling script small.
 
     Raises:
         RuntimeError: it failed; the message holds the end of what it wrote to stderr.
