@@ -1,0 +1,84 @@
+# The commands of this project. Each makes .venv and installs what it needs by itself; a second call is quick.
+# PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13); without it the first suitable one is taken.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+SOURCES := pyproject.toml $(wildcard setup.py csrc/*.cpp csrc/*.h csrc/*/*)
+
+.PHONY: help demo test test-slow check format wheelhouse wheelhouse-check extras-check clean
+
+help:
+	@echo "make demo        the whole road on generated images, under five minutes"
+	@echo "make test        the tests"
+	@echo "make test-slow   the tests on real data, too"
+	@echo "make check       lint, format, types, import rules, documentation"
+	@echo "make wheelhouse  everything an air-gapped PC needs, in wheelhouse/"
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/edgefm quickstart --force
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m "not peer and not gpu"
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/check_cpp_format.py $(BIN)/clang-format
+	$(BIN)/python scripts/readme_numbers.py --check
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheelhouse: $(VENV)/python.stamp
+	rm -rf wheelhouse
+	$(BIN)/python -m pip wheel -q --wheel-dir wheelhouse '.[openvino,onnx,dicom]'
+	@du -sh wheelhouse
+
+wheelhouse-check: wheelhouse $(VENV)/test.stamp
+	$(BIN)/python scripts/check_wheelhouse.py wheelhouse
+
+extras-check: $(VENV)/python.stamp
+	$(BIN)/python scripts/check_extras.py
+
+clean:
+	rm -rf $(VENV) wheelhouse build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The interpreter, then what demo and test need on top. Editable, so that both share one environment.
+$(VENV)/python.stamp:
+	python="$(PYTHON)"
+	if [ -z "$$python" ]; then
+	  for each in python3.12 python3.11 python3.13 python3; do
+	    if $$each -c '$(SUITABLE)' 2>/dev/null; then python=$$each; break; fi
+	  done
+	fi
+	if [ -z "$$python" ] || ! "$$python" -c '$(SUITABLE)'; then
+	  echo "make: no Python 3.11 to 3.13 with venv was found. Install one (Debian: apt install python3 python3-venv) or say PYTHON=/path/to/python." >&2
+	  exit 2
+	fi
+	"$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	touch $@
+
+$(VENV)/demo.stamp: $(VENV)/python.stamp $(SOURCES)
+	@echo "Installing EdgeFM with its workstation libraries (PyTorch, OpenVINO, ...): a few minutes and some gigabytes, once."
+	$(BIN)/python -m pip install -q -e '.[compress]'
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	$(BIN)/python -m pip install -q -e '.[compress,dicom,dev]'
+	touch $@

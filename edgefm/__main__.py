@@ -1,0 +1,122 @@
+"""The command's edge: every way it can end, as an exit code and one line.
+
+Not the commands themselves (`cli.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from .errors import EdgeFMError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, so that what Ctrl-C cleans up is cleaned up too."""
+
+
+def main() -> int:
+    """Run the command in `sys.argv` and return its exit code."""
+    stop = {"code": 0}
+
+    def stopped(number: int, _frame: object) -> None:
+        stop["code"] = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+        raise _Stopped if number == signal.SIGTERM else KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stopped)
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except BaseException as error:
+        return _ended(error, stop["code"])
+
+
+def _run(arguments: list[str]) -> int:
+    from .cli import root
+
+    result = root().main(arguments, prog_name="edgefm", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _ended(error: BaseException, stop: int) -> int:
+    """The exit code of an exception, after one line on stderr."""
+    import click
+
+    if stop or isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return _say(f"stopped{_resume_hint()}", stop or INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, BrokenPipeError):
+        # The reader went away; nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, EdgeFMError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return _say(error.format_message(), 2)
+    if isinstance(error, click.ClickException):
+        verb = getattr(getattr(error, "ctx", None), "command_path", "edgefm")
+        line = " ".join(error.format_message().split())
+        return _say(f"{line} (see {verb} --help)", 2)
+    if isinstance(error, MemoryError):
+        return _say("there is not enough memory. Close other programs, or take a smaller batch: --set distill.batch=8.", 2)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _say(f"{error.filename}: {error.strerror}. Check the path, its permissions and the free space.", 2)
+    return _say(f"a bug of ours: {_one_line(error)}. The traceback is in {_keep(error)}; please send it to us.", 1)
+
+
+def _say(line: str, code: int) -> int:
+    """One line on stderr; with `--json` also one object on stdout, so that a program need not read stderr."""
+    print(f"edgefm: {line}", file=sys.stderr)
+    if "--json" in sys.argv:
+        import json
+
+        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False), flush=True)
+    return code
+
+
+def _resume_hint() -> str:
+    """The way on after Ctrl-C, where there is one: a verb with `--resume` that left work behind."""
+    import inspect
+
+    from . import VERBS, api
+
+    verb = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
+    if verb and "resume" in inspect.signature(getattr(api, verb)).parameters:
+        return "; the same command with --resume goes on"
+    return "; nothing was written under the name you gave"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _keep(error: BaseException) -> str:
+    """Write the traceback with the versions at work to a file; its path."""
+    import platform
+    import tempfile
+    import traceback
+
+    from . import __version__
+
+    head: list[Any] = [f"edgefm {__version__}, Python {platform.python_version()}, {platform.platform()}", " ".join(sys.argv)]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="edgefm-bug-", suffix=".txt", delete=False) as file:
+            file.write("\n".join(head) + "\n\n" + "".join(traceback.format_exception(error)))
+        return file.name
+    except OSError:
+        traceback.print_exception(error)
+        return "the lines above"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""Every verb once, as a function. `cli.py` makes the commands out of these signatures and docstrings.
+
+Not the work itself: each verb lives in the room of its name, and nothing heavy is imported before it is called.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .runtime.session import Answer
+    from .spec.recipe import Recipe
+
+_say = logging.getLogger("edgefm").info
+
+
+def quickstart(
+    *,
+    data: str = "phantom:opacity",
+    out: str | Path = "runs/quickstart",
+    seed: int = 0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Walk the whole road on generated images, or on yours, in minutes.
+
+    Fits a teacher, distils a student, quantizes it, answers with the bundle, and compares the three.
+
+    Args:
+        data: any form of DATA with labels; the default is made by EdgeFM itself.
+        out: the folder that everything is written to.
+        seed: of all randomness.
+        force: replace OUT if it exists.
+
+    Returns:
+        `rows` (teacher, student, int8: weights in millions, file size in MB, metrics, flips, milliseconds), `paths`,
+        and `refused`, the gate's reason or None.
+    """
+    from .quickstart import quickstart as walk
+
+    return walk(str(data), Path(out), seed=seed, force=force, report=_say)
+
+
+def distill(
+    teacher: Any,
+    data: str | Path,
+    out: str | Path,
+    student: str | None = None,
+    *,
+    recipe: str | Path | None = None,
+    set: tuple[str, ...] = (),
+    seed: int | None = None,
+    device: str = "cpu",
+    tap: str | None = None,
+    licence: str | None = None,
+    trust_remote_code: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Path:
+    """Teach a small student what a large teacher knows.
+
+    Labels are optional. A run that was stopped goes on with --resume, and ends as if it had not been.
+
+    Args:
+        teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
+        data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
+        out: the run directory to write.
+        student: a preset (below) or a timm name; the recipe's if left out.
+        recipe: settings in YAML; every one has a default.
+        set: one setting, over the recipe's; may be given many times.
+        seed: of weights, order and views.
+        device: cpu, cuda or cuda:N.
+        tap: the inner node of a frozen teacher that is its embedding; `edgefm inspect MODEL --taps` lists them.
+        licence: the teacher's licence as an SPDX id, where its source states none.
+        trust_remote_code: run Python code that comes with the teacher.
+        resume: go on where a stopped run left off.
+        force: replace OUT if it exists.
+        dry_run: tell what would be done, with minutes, disk and memory; do nothing.
+
+    Returns:
+        `out`, a run directory that every verb takes as MODEL.
+    """
+    from .distill import distill as distil_student
+
+    return distil_student(
+        teacher,
+        student,
+        data,
+        Path(out),
+        recipe=_recipe(recipe, set, seed=seed, student=student),
+        resume=resume,
+        force=force,
+        dry_run=dry_run,
+        device=device,
+        tap=tap,
+        licence=licence,
+        trust_remote_code=trust_remote_code,
+        report=_say,
+    )
+
+
+def quantize(
+    model: Any,
+    data: str | Path,
+    out: str | Path,
+    *,
+    engines: tuple[str, ...] = (),
+    max_drop: float | None = None,
+    max_flips: float | None = None,
+    recipe: str | Path | None = None,
+    set: tuple[str, ...] = (),
+    seed: int | None = None,
+    licence: str | None = None,
+    trust_remote_code: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Path:
+    """Make a model int8 and write a bundle, unless decisions change.
+
+    Compares int8 with fp32 on the val images first. If a metric falls by more than --max-drop, or more than --max-flips of
+    the decisions change, the bundle is marked as refused and the exit code is 3.
+
+    Args:
+        model: a run directory, a timm name, hf-hub:NAME, a folder or FILE.py:FUNCTION.
+        data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
+        out: the .efm file to write.
+        engines: openvino or onnx; may be given many times. Both by default.
+        max_drop: largest fall of any metric, absolute.
+        max_flips: largest share of changed decisions, 0 to 1.
+        recipe: settings in YAML; every one has a default.
+        set: one setting, over the recipe's; may be given many times.
+        seed: of the choice of calibration images.
+        licence: the model's licence as an SPDX id, where its source states none.
+        trust_remote_code: run Python code that comes with the model.
+        force: replace OUT if it exists.
+        dry_run: tell what would be done, with minutes, disk and memory; do nothing.
+
+    Returns:
+        `out`, the bundle.
+
+    Raises:
+        GateRefused: the gate said no; the bundle is there, marked refused.
+        ParityError: an engine disagrees with the model.
+    """
+    from .quantize import quantize as quantize_model
+
+    overrides = {"engines": list(engines) or None, "max_drop": max_drop, "max_flips": max_flips}
+    return quantize_model(
+        model,
+        data,
+        Path(out),
+        recipe=_recipe(recipe, set, seed=seed, **{f"quantize.{key}": value for key, value in overrides.items()}),
+        licence=licence,
+        trust_remote_code=trust_remote_code,
+        force=force,
+        dry_run=dry_run,
+        report=_say,
+    )
+
+
+def export(
+    model: Any,
+    out: str | Path,
+    *,
+    standalone: Literal["onnx", "openvino"] | None = None,
+    licence: str | None = None,
+    trust_remote_code: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write a model as an fp32 bundle, or as plain ONNX or OpenVINO.
+
+    Every engine must answer as the model does (exit code 4 names the node where the difference starts).
+
+    Args:
+        model: a run directory, a timm name, hf-hub:NAME, a folder or FILE.py:FUNCTION.
+        out: the .efm file, or with --standalone the folder, to write.
+        standalone: a plain model with the preprocessing welded in, for people who run the engine themselves.
+        licence: the model's licence as an SPDX id, where its source states none.
+        trust_remote_code: run Python code that comes with the model.
+        force: replace OUT if it exists.
+
+    Returns:
+        `out`.
+    """
+    from . import export as room
+
+    raise NotImplementedError(room)
+
+
+def run(
+    bundle: str | Path,
+    images: tuple[str, ...],
+    *,
+    variant: str | None = None,
+    threads: int | None = None,
+    frame: int | None = None,
+    allow_refused: bool = False,
+) -> Iterator[Answer]:
+    """Answer for images, folders and DICOM files with one .efm file.
+
+    A file that cannot be read gets its own line; the others are answered, and the exit code is 2 at the end.
+
+    Args:
+        bundle: the .efm file.
+        images: image files and folders; folders are searched for images at every depth.
+        variant: one variant of the bundle, instead of the fastest on this machine (`edgefm inspect` lists them).
+        threads: processor threads to use, all that this process may use by default.
+        frame: the frame of multi-frame DICOM files, from 0.
+        allow_refused: use a bundle that the gate refused.
+
+    Returns:
+        One answer per image, in order, as they come.
+    """
+    from .answers import answers
+
+    return answers(Path(bundle), images, variant=variant, threads=threads, frame=frame, allow_refused=allow_refused)
+
+
+def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Show what is in a bundle, or which inner nodes a model has.
+
+    Args:
+        source: an .efm file; with --taps any MODEL.
+        taps: list the nodes whose features can be distilled.
+        trust_remote_code: run Python code that comes with the model.
+
+    Returns:
+        The manifest's content in short, with `id`; with `taps` the list `taps` of name, kind and shape.
+    """
+    from .inspection import inspect_bundle, inspect_taps
+
+    return inspect_taps(source, trust_remote_code=trust_remote_code) if taps else inspect_bundle(Path(source))
+
+
+def slim(bundle: str | Path, *, keep: tuple[str, ...], out: str | Path, force: bool = False) -> Path:
+    """Copy a bundle with fewer variants.
+
+    Args:
+        bundle: the .efm file.
+        keep: a variant to keep; may be given many times, or several with commas.
+        out: the .efm file to write.
+        force: replace OUT if it exists.
+
+    Returns:
+        `out`.
+    """
+    from .bundle.slim import slim_bundle
+
+    slim_bundle(Path(bundle), keep, Path(out), force=force)
+    return Path(out)
+
+
+def doctor() -> dict[str, Any]:
+    """Tell what this machine can do, what is missing, and how to get it.
+
+    Returns:
+        Processor, memory, compiled module, engines, extras, cache folder, and `can_run`.
+    """
+    from .doctor import examine
+
+    return examine()
+
+
+def _recipe(file: str | Path | None, sets: tuple[str, ...], **overrides: Any) -> Recipe:
+    from .settings import load_recipe
+
+    return load_recipe(file, sets, overrides)

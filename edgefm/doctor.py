@@ -1,0 +1,213 @@
+"""What this machine can do: processor, engines, compiled module, extras, folders.
+
+Not a benchmark and not a cure: it says what is missing and the line that gets it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+
+INSTRUCTION_SETS = (
+    "sse4_2",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "sha_ni",
+)
+ARM_INSTRUCTION_SETS = ("asimd", "asimddp", "i8mm", "sha2")
+SENTENCES = {
+    "openvino": "run bundles on OpenVINO (Intel and AMD: usually the fastest)",
+    "onnx": "run bundles on ONNX Runtime (small, starts fastest)",
+    "verify": "metrics and figures",
+    "compress": "distil, quantize, export: the workstation",
+    "gpu": "fused kernels on an NVIDIA card",
+    "dicom": "read DICOM files",
+    "serve": "answer over HTTP",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Everything `edgefm doctor` tells, as plain values (see `api.doctor`)."""
+    engines = {"openvino": _openvino(), "onnx": _onnxruntime()}
+    return {
+        "edgefm": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu(),
+        "memory_gib": _memory(),
+        "gpus": _gpus(),
+        "native": _native(),
+        "engines": engines,
+        "extras": {name: _extra(name, wanted) for name, wanted in extras().items()},
+        "cache": _cache(),
+        "can_run": any(engine["version"] for engine in engines.values()),
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    from .runtime.cpu import cpu_features, cpu_name, machine_id, usable_threads
+
+    features = cpu_features()
+    names = ARM_INSTRUCTION_SETS if platform.machine() in ("aarch64", "arm64") else INSTRUCTION_SETS
+    return {
+        "name": cpu_name(),
+        "threads": usable_threads(),
+        "logical": os.cpu_count(),
+        "has": [name for name in names if features.get(name)],
+        "lacks": [name for name in names if not features.get(name)],
+        "machine_id": machine_id(),
+    }
+
+
+def _memory() -> dict[str, float | None]:
+    """Memory of the machine and of this process's cgroup, GiB; None where unknown or without limit."""
+
+    def read(path: str) -> str:
+        try:
+            return Path(path).read_text()
+        except OSError:
+            return ""
+
+    total = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
+    limit = read("/sys/fs/cgroup/memory.max").strip() or read("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
+    whole = int(total[1]) / 2**20 if total else None
+    cut = int(limit) / 2**30 if limit.isdigit() else None
+    return {
+        "total": round(whole, 1) if whole else None,
+        "limit": round(cut, 1) if cut and whole and cut < whole else None,
+    }
+
+
+def _gpus() -> list[str]:
+    """NVIDIA cards as their driver names them; no library is loaded for it."""
+    found = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        model = re.search(r"Model:\s*(.+)", file.read_text(errors="replace"))
+        found.append(model[1].strip() if model else "NVIDIA card")
+    return found
+
+
+def _native() -> dict[str, Any]:
+    """The compiled module: present, or why not."""
+    try:
+        from . import _native
+    except ImportError as error:
+        built = any(Path(__file__).parent.glob("_native*.so"))
+        why = (
+            f"it does not load ({error})" if built else "it was not built: no C++ compiler was there when EdgeFM was installed"
+        )
+        do = "install a C++ compiler (Debian: apt install g++ python3-dev), then reinstall EdgeFM; all works without it, slower"
+        return {"present": False, "why": why, "do": do}
+    return {"present": True, "file": Path(_native.__file__).name}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _pip(extra: str) -> str:
+    return f"pip install 'edgefm[{extra}]'"
+
+
+def _openvino() -> dict[str, Any]:
+    engine: dict[str, Any] = {"version": _version("openvino"), "precisions": [], "do": None}
+    if engine["version"] is None:
+        return engine | {"do": _pip("openvino")}
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except Exception as error:  # whatever a broken installation raises is the finding
+        return engine | {"version": None, "do": f"it does not load ({error}); reinstall it: {_pip('openvino')}"}
+    return engine | {"precisions": [name for name in ("FP32", "BF16", "INT8") if name in capabilities]}
+
+
+def _onnxruntime() -> dict[str, Any]:
+    engine: dict[str, Any] = {"version": _version("onnxruntime"), "precisions": [], "do": None}
+    if engine["version"] is None:
+        return engine | {"do": _pip("onnx")}
+    try:
+        import onnxruntime  # noqa: F401
+    except Exception as error:  # as above
+        return engine | {"version": None, "do": f"it does not load ({error}); reinstall it: {_pip('onnx')}"}
+    return engine | {"precisions": ["FP32", "INT8"]}
+
+
+def extras() -> dict[str, list[str]]:
+    """Each extra with the distributions it asks for, from this installation's own metadata; empty if it has none."""
+    try:
+        lines = importlib.metadata.requires("edgefm") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, list[str]] = {name: [] for name in SENTENCES}
+    for line in lines:
+        name = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if name and extra and extra[1] in found and name[0] != "edgefm":
+            found[extra[1]].append(name[0])
+    found["compress"] += found["verify"]
+    return found
+
+
+def _extra(name: str, wanted: list[str]) -> dict[str, Any]:
+    missing = [each for each in wanted if _version(each) is None]
+    return {"for": SENTENCES[name], "missing": missing, "do": _pip(name) if missing else None}
+
+
+def _cache() -> dict[str, Any]:
+    from .runtime.cache import cache_folder
+
+    folder = cache_folder()
+    return {"folder": None if folder is None else str(folder), "writable": folder is not None}
+
+
+def describe(found: dict[str, Any]) -> list[str]:
+    """The findings as lines for a person."""
+    cpu, memory, native = found["cpu"], found["memory_gib"], found["native"]
+    lines = [
+        _row("EdgeFM", f"{found['edgefm']} on Python {found['python']}, {found['system']}"),
+        _row("processor", f"{cpu['name']}; {cpu['threads']} of {cpu['logical']} threads may be used"),
+        _row("instructions", " ".join(cpu["has"]) + (f"   (lacks {' '.join(cpu['lacks'])})" if cpu["lacks"] else "")),
+        _row("memory", f"{memory['total']} GiB" + (f", limited to {memory['limit']} GiB" if memory["limit"] else "")),
+        *[_row("GPU", name) for name in found["gpus"]],
+        _row("compiled module", "present" if native["present"] else f"missing: {native['why']}"),
+        *([] if native["present"] else [_row("", native["do"])]),
+    ]
+    for name, engine in found["engines"].items():
+        lines.append(
+            _row(
+                name,
+                f"{engine['version']}: {', '.join(engine['precisions'])}" if engine["version"] else f"missing: {engine['do']}",
+            )
+        )
+    folder = found["cache"]["folder"]
+    lines.append(_row("cache", folder if folder else "no writable folder: variants are timed anew in each process"))
+    lines += ["", "Extras"]
+    for name, extra in found["extras"].items():
+        state = f"missing {', '.join(extra['missing'])}: {extra['do']}" if extra["missing"] else "complete"
+        lines.append(_row(f"[{name}]", f"{extra['for']}: {state}"))
+    verdict = (
+        "This machine can run .efm files." if found["can_run"] else f"No engine is installed: {_pip('onnx')} is the smallest."
+    )
+    return [*lines, "", verdict]
+
+
+def _row(label: str, text: str) -> str:
+    return f"{label:16} {text}"

@@ -1,0 +1,196 @@
+"""How a verb's result looks on stdout: a few lines for a person, or JSON for a program.
+
+Not the results themselves: each function of `api.py` makes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from .runtime.session import Answer
+
+WIDTH = 44
+
+
+def show_answers(answers: Iterable[Answer], as_json: bool) -> int:
+    """One line per answer, as it comes; 2 if any image could not be read."""
+    broken = 0
+    for number, answer in enumerate(answers):
+        broken += answer.error is not None
+        if as_json:
+            _dump(_answer_json(answer))
+            continue
+        if number == 0:
+            print(f"{'image':{WIDTH}} {'answer':20} {'probability':>11} {'ms':>8}  variant")
+        print(_answer_line(answer), flush=True)
+    return 2 if broken else 0
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    """Without the embedding where there is a label: it is a thousand numbers that few want (`Session` gives them)."""
+    if answer.error is not None:
+        return {"source": answer.source, "error": answer.error}
+    record = answer.record()
+    if answer.label is not None:
+        del record["embedding"]
+    del record["error"]
+    return record
+
+
+def _answer_line(answer: Answer) -> str:
+    source = answer.source if len(answer.source) <= WIDTH else "..." + answer.source[3 - WIDTH :]
+    if answer.error is not None:
+        return f"{source:{WIDTH}} {'-':20} {'-':>11} {'-':>8}  {answer.error}"
+    if answer.label is None:
+        size = 0 if answer.embedding is None else answer.embedding.size
+        label, probability = f"{size} numbers", "see --json"
+    elif isinstance(answer.label, str):
+        label, probability = answer.label, f"{answer.probabilities[answer.label]:.4f}"
+    else:
+        label = ", ".join(answer.label) or "none"
+        probability = f"{max(answer.probabilities.values()):.4f}"
+    return f"{source:{WIDTH}} {label:20} {probability:>11} {answer.milliseconds:>8.1f}  {answer.variant}"
+
+
+def show_output(out: Path, as_json: bool) -> int:
+    """What a verb wrote: a bundle in short, or the path."""
+    if not out.exists():  # a dry run
+        if as_json:
+            _dump({"out": None})
+        return 0
+    if out.is_file() and out.suffix.lower() == ".efm":
+        from .inspection import inspect_bundle
+
+        found = inspect_bundle(out)
+        if as_json:
+            _dump({"out": str(out)} | found)
+        else:
+            print("\n".join(_variant_lines(found)))
+            print(f"\n{out}: {_size(found['bytes'])}")
+        return 0
+    if as_json:
+        _dump({"out": str(out), "files": sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())})
+    else:
+        print(out)
+    return 0
+
+
+def show_inspection(found: dict[str, Any], as_json: bool) -> int:
+    """A bundle's content or a model's nodes."""
+    if as_json:
+        _dump(found)
+    elif "taps" in found:
+        print(
+            "\n".join(
+                table(("node", "kind", "shape"), [(tap["name"], tap["kind"], _shape(tap["shape"])) for tap in found["taps"]])
+            )
+        )
+    else:
+        print("\n".join(_bundle_lines(found)))
+    return 0
+
+
+def show_doctor(found: dict[str, Any], as_json: bool) -> int:
+    """The findings of `doctor`."""
+    from .doctor import describe
+
+    _dump(found) if as_json else print("\n".join(describe(found)))
+    return 0
+
+
+def show_quickstart(found: dict[str, Any], as_json: bool) -> int:
+    """The comparison at the end of the road; 3 if the gate refused."""
+    if as_json:
+        _dump(found)
+    else:
+        from .quickstart import describe
+
+        print("\n".join(describe(found)))
+    return 3 if found["refused"] else 0
+
+
+def _bundle_lines(found: dict[str, Any]) -> list[str]:
+    task, prepare = found["task"], found["preprocess"]
+    decision = f"; threshold {', '.join(f'{each:.4f}' for each in task['thresholds'])}" if task["thresholds"] else ""
+    lines = [
+        f"{found['path']}: {found['name']}, format {found['format']}, {_size(found['bytes'])}, every byte checked",
+        *([f"REFUSED: {found['refused']}"] if found["refused"] else []),
+        "",
+        f"id          {found['id']}",
+        f"task        {task['kind']}: {', '.join(task['labels']) or 'no labels'}{decision}; temperature {task['temperature']:g}",
+        f"input       {prepare['channels']} x {prepare['size']} x {prepare['size']}, {prepare['resize']} side to {prepare['resize_to']}, "
+        f"{prepare['filter']}; 16-bit window {prepare['window16'][0]:g} to {prepare['window16'][1]:g}",
+        f"golden      {found['golden']} generated inputs with expected outputs",
+        f"made with   EdgeFM {found['edgefm']}; "
+        + ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items())),
+        "",
+        *_variant_lines(found),
+        "",
+    ]
+    rows = [(each["role"], each["name"], each["licence"], (each["sha256"] or "")[:16]) for each in found["lineage"]]
+    return lines + (table(("lineage", "name", "licence", "sha256"), rows) if rows else ["lineage     none stated"])
+
+
+def _variant_lines(found: dict[str, Any]) -> list[str]:
+    metrics = sorted({name for variant in found["variants"] for name in variant["accuracy"]})
+    rows = [
+        (
+            variant["name"],
+            _size(variant["bytes"]),
+            *[_number(variant["accuracy"].get(name)) for name in metrics],
+            "-" if variant["flips"] is None else f"{100 * variant['flips']:.2f} %",
+        )
+        for variant in found["variants"]
+    ]
+    return table(("variant", "size", *[name.replace("_", " ") for name in metrics], "flips"), rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Text columns, two spaces apart, the first column left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            f"{cell:>{width}}" if _numeric(column) else f"{cell:{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        return "  ".join(cells).rstrip()
+
+    def _numeric(column: int) -> bool:
+        return column > 0 and all(row[column][:1].isdigit() or row[column] in ("-", "") for row in rows)
+
+    return [line(head), *[line(row) for row in rows]]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join("N" if side < 0 else str(side) for side in shape)
+
+
+def _dump(value: dict[str, Any]) -> None:
+    """One JSON object on one line; a number that is not finite becomes null."""
+    print(msgspec.json.encode(value).decode(), flush=True)
+
+
+VIEWS: dict[str, Callable[[Any, bool], int]] = {
+    "quickstart": show_quickstart,
+    "distill": show_output,
+    "quantize": show_output,
+    "export": show_output,
+    "run": show_answers,
+    "inspect": show_inspection,
+    "slim": show_output,
+    "doctor": show_doctor,
+}
