@@ -128,6 +128,8 @@ def _check_listing(manifest: Manifest, data: bytes, members: Sequence[Member]) -
     """The archive must hold what the manifest lists, no more and no less, with the same sizes and checksums."""
     there = {member.name: member for member in members if not is_appended(member.name)}
     listed = {name: Member(name, entry.size, entry.crc32) for name, entry in manifest.entries.items()}
+    if MANIFEST in listed:
+        raise BundleError(f"{MANIFEST} lists {MANIFEST!a}, which cannot hold its own hash")
     listed[MANIFEST] = Member(MANIFEST, len(data), zlib.crc32(data))
     for name in sorted(there.keys() - listed.keys()):
         raise BundleError(f"it holds {name}, which {MANIFEST} does not list")
