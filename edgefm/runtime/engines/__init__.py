@@ -1,0 +1,115 @@
+"""The engines that can run a variant: one file and one line in `ENGINES` each.
+
+Not the choice between them (`runtime/select.py`). Nothing here imports an engine's library before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, cast
+
+import numpy as np
+
+from ...bundle import Bundle
+from ...errors import InputError, MissingExtra
+from ...spec.manifest import Graph, Variant
+
+Running = Literal["fp32", "bf16", "int8"]
+
+
+class Engine(Protocol):
+    """One variant, loaded. Safe to call from several threads.
+
+    Attributes:
+        precision: what really runs, read back from the engine where it can tell.
+    """
+
+    precision: Running
+
+    def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
+        """Load a variant.
+
+        Args:
+            threads: how many the engine may use.
+            precision: "fp32" or "int8" as the variant is, or "bf16" to run an fp32 variant in bf16.
+            batch: images per run of the graph, its static shape. An image's answer never depends on the others of its batch
+                beyond rounding; with 1 it does not depend on them at all.
+        """
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Run prepared images, float32 `[N, C, S, S]`, any N. Returns float32 "logits" `[N, K]` and "embedding" `[N, D]`."""
+
+
+class Source(NamedTuple):
+    """Where an engine comes from: module and class here, the library it needs, the extra that installs it, its name."""
+
+    module: str
+    cls: str
+    library: str
+    extra: str
+    title: str
+
+
+ENGINES = {
+    "openvino": Source(".openvino", "OpenVINO", "openvino", "openvino", "OpenVINO"),
+    "onnx": Source(".onnx", "OnnxRuntime", "onnxruntime", "onnx", "ONNX Runtime"),
+}
+
+
+def load_engine(name: str) -> type[Engine]:
+    """The class of an engine.
+
+    Raises:
+        MissingExtra: its library is not installed.
+        InputError: this EdgeFM has no such engine.
+    """
+    if name not in ENGINES:
+        raise InputError(f"this EdgeFM has no engine {name!a}", expected=f"one of {', '.join(ENGINES)}", do="upgrade EdgeFM")
+    source = ENGINES[name]
+    if not installed(name):
+        raise MissingExtra(source.title, source.extra, "this variant")
+    return cast("type[Engine]", getattr(import_module(source.module, __package__), source.cls))
+
+
+def installed(name: str) -> bool:
+    """Whether the engine's library can be found, without importing it."""
+    try:
+        return find_spec(ENGINES[name].library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def version(name: str) -> str:
+    """The installed version of the engine's library, e.g. "onnxruntime-1.31.1", without importing it; "" if it is not known.
+
+    Read from the name of the `.dist-info` folder beside it: `importlib.metadata` would cost 10 ms at every start.
+    """
+    library = ENGINES[name].library
+    spec = find_spec(library)
+    if spec is None or spec.origin is None:
+        return ""
+    folders = Path(spec.origin).parent.parent.glob(f"{library}*.dist-info")
+    return ",".join(sorted(folder.name.removesuffix(".dist-info") for folder in folders))
+
+
+def run_batches(
+    graph: Graph, size: int, run: Callable[[np.ndarray], Iterator[np.ndarray]], batch: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Run `batch` in pieces of exactly `size` images; the last one is filled up with zeros.
+
+    Args:
+        run: float32 `[size, C, S, S]` to the graph's outputs in their order, float32 `[size, …]` each.
+        batch: float32 `[N, C, S, S]`.
+    """
+    outputs = {out.name: np.empty((len(batch), *out.shape[1:]), np.float32) for out in graph.outputs}
+    for start in range(0, len(batch), size):
+        piece = np.ascontiguousarray(batch[start : start + size])
+        count = len(piece)
+        if count < size:
+            piece = np.concatenate([piece, np.zeros((size - count, *piece.shape[1:]), np.float32)])
+        for whole, part in zip(outputs.values(), run(piece), strict=True):
+            whole[start : start + count] = part[:count]
+    return outputs

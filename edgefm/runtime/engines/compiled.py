@@ -1,0 +1,88 @@
+"""OpenVINO's compiled models, kept in the user's cache folder so that the second start need not compile.
+
+Not a second source of truth: OpenVINO itself believes every byte of what it finds there (a changed byte gave wrong answers
+without a word), so a kept model is used only while its SHA-256 is the one written beside it.
+
+    openvino/BUNDLE-ID/KEY/…blob      what OpenVINO wrote
+    openvino/BUNDLE-ID/KEY/sha256     the digest of all of it
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+from ..cache import cache_folder, store
+from ..cpu import machine_id
+
+MOST_KEPT = 8
+
+
+class CompiledModels:
+    """A folder to give OpenVINO as `CACHE_DIR` while it compiles one model: `with CompiledModels(id, key) as folder`.
+
+    It is the kept one if that is whole, else an empty one of this process, which is kept under its name when the block ends
+    without an error: so two processes never write one file. None where there is no writable cache.
+    """
+
+    def __init__(self, bundle: str, key: str) -> None:
+        """`bundle`: its id. `key`: names everything else that the compiled model depends on, but the machine."""
+        self._root = cache_folder("openvino", bundle)
+        self._name = f"{key}-{machine_id()}".replace("/", "-")
+        self._partial: Path | None = None
+
+    def __enter__(self) -> Path | None:
+        if self._root is None:
+            return None
+        kept = self._root / self._name
+        if _whole(kept):
+            os.utime(kept)
+            return kept
+        try:
+            self._partial = Path(tempfile.mkdtemp(prefix=f"{self._name}.", suffix=".partial", dir=self._root))
+        except OSError:
+            return None
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._root is None or self._partial is None:
+            return
+        kept = self._root / self._name
+        try:
+            digest = _digest(self._partial)
+            if kind is None and digest and store(self._partial / "sha256", digest.encode()):
+                shutil.rmtree(kept, ignore_errors=True)  # not whole, or another process was faster with the same content
+                self._partial.rename(kept)
+                _forget(self._root.parent)
+        except OSError:
+            return
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        return (folder / "sha256").read_text() == _digest(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over OpenVINO's files in the order of their names, or "" if there are none."""
+    digest, files = sha256(), sorted(folder.glob("*.blob"))
+    for path in files:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest() if files else ""
+
+
+def _forget(root: Path) -> None:
+    """Remove all but the `MOST_KEPT` models that were used last."""
+    kept = sorted((path for path in root.glob("*/*") if path.suffix != ".partial"), key=lambda path: path.stat().st_mtime)
+    for path in kept[:-MOST_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""OpenVINO on the CPU: static shapes, precision set and read back, weights mapped, compiled models kept for the next start.
+
+Not a converter: the graph is what `export` wrote.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from threading import Lock
+
+import numpy as np
+
+from ...bundle import Bundle
+from ...errors import BundleError, InputError
+from ...spec.manifest import Variant
+from . import Running, run_batches
+from .compiled import CompiledModels
+
+# OpenVINO calls home through this module where it is installed
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
+
+
+class OpenVINO:
+    """One variant as one compiled model with one infer request; callers from several threads take turns."""
+
+    def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
+        if precision not in (variant.precision, "bf16") or (variant.precision == "int8" and precision == "bf16"):
+            raise InputError(f"{variant.name} cannot run in {precision} on OpenVINO", expected=variant.precision)
+        self._graph = variant.graphs["encoder"]
+        self._size = batch
+        self.precision = precision
+        wanted = openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32
+        settings = {
+            "INFERENCE_PRECISION_HINT": wanted,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        xml, weights = (bundle.view(file) for file in self._graph.files)
+        # the tensor shares the bundle's map: the array, and with it the view, must live as long as the model
+        self._weights = np.frombuffer(weights, np.uint8)
+        key = f"{variant.name}-{precision}-batch{batch}-threads{threads}-{openvino.__version__}"
+        try:
+            core = openvino.Core()
+            model = core.read_model(bytes(xml), openvino.Tensor(self._weights, shared_memory=True))
+            model.reshape([batch, *self._graph.inputs[0].shape[1:]])
+            with CompiledModels(bundle.id, key) as folder:
+                compiled = core.compile_model(model, "CPU", settings | ({"CACHE_DIR": str(folder)} if folder else {}))
+            ran = compiled.get_property("INFERENCE_PRECISION_HINT")
+            self._request = compiled.create_infer_request()
+            self._outputs = [compiled.output(out.name) for out in self._graph.outputs]
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot load {variant.name} ({error})") from error
+        if ran != wanted:
+            raise InputError(
+                f"OpenVINO runs {variant.name} in {ran.get_type_name()}", expected=precision, do="choose another variant"
+            )
+        self._turn = Lock()
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Run prepared images, float32 `[N, C, S, S]`, any N. Returns float32 "logits" `[N, K]` and "embedding" `[N, D]`."""
+        with self._turn:
+            return run_batches(self._graph, self._size, self._run, batch)
+
+    def _run(self, piece: np.ndarray) -> Iterator[np.ndarray]:
+        """The results are windows on the request's own memory, good until the next run."""
+        if not piece.flags.writeable:
+            piece = piece.copy()
+        self._request.set_input_tensor(openvino.Tensor(piece, shared_memory=True))
+        self._request.infer()
+        return (self._request.get_tensor(output).data for output in self._outputs)

@@ -1,0 +1,68 @@
+"""Does a loaded variant compute on this machine what its bundle says it computes? Asked before it takes part in the choice.
+
+Not the parity gate of `export` and not the accuracy gate of `quantize`: those ran when the bundle was built.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..errors import ParityError
+from .decide import probabilities
+from .engines import Engine, Running
+from .preprocess import Preprocessor
+
+# fp32: probabilities from pixels, and the embedding in units of its standard deviation, as DESIGN's parity gate.
+EXACT = 1e-3
+# int8 and bf16 differ from the fp32 outputs that the bundle holds by what its gate allowed on real images, and by more on
+# generated ones. This bound only catches arithmetic that has gone wrong on this processor (saturation, a broken kernel).
+GROSS_PROBABILITY, GROSS_COSINE = 0.25, 0.9
+
+
+def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarray:
+    """Run every golden input from its pixels and compare.
+
+    Returns:
+        A prepared image, float32 `[1, C, S, S]`: the last golden input, or zeros in a bundle without any.
+
+    Raises:
+        ParityError: an output differs; names the input and by how much.
+    """
+    spec = bundle.preprocess
+    prepare = Preprocessor(spec)
+    tensor = np.zeros((1, spec.channels, spec.size, spec.size), np.float32)
+    engine(tensor)
+    for golden in bundle.manifest.golden:
+        tensor = prepare(_array(bundle, golden.pixels))[None]
+        for name, output in engine(tensor).items():
+            if name not in golden.outputs:
+                continue
+            expected = _array(bundle, golden.outputs[name])[None]
+            found, allowed = _difference(output, expected, name, bundle, precision)
+            if not found <= allowed:  # NaN is never within
+                raise ParityError(
+                    f"its {name} for the golden input {golden.name} are off by {found:.2g}", expected=f"{allowed:g}"
+                )
+    return tensor
+
+
+def _difference(output: np.ndarray, expected: np.ndarray, name: str, bundle: Bundle, precision: Running) -> tuple[float, float]:
+    """(difference, largest allowed one): of probabilities for logits; of the embedding by its std or by its cosine."""
+    if not np.isfinite(output).all():
+        return float("nan"), 0.0
+    if name == "logits":
+        task = bundle.manifest.task
+        off = np.abs(probabilities(output, task) - probabilities(expected, task)).max()
+        return float(off), EXACT if precision == "fp32" else GROSS_PROBABILITY
+    if precision == "fp32":
+        return float(np.abs(output - expected).max() / max(float(expected.std()), 1e-12)), EXACT
+    norms = float(np.linalg.norm(output) * np.linalg.norm(expected))
+    return 1.0 - float((output * expected).sum()) / max(norms, 1e-12), 1.0 - GROSS_COSINE
+
+
+def _array(bundle: Bundle, member: str) -> np.ndarray:
+    array: np.ndarray = np.load(io.BytesIO(bytes(bundle.view(member))), allow_pickle=False)
+    return array
