@@ -1,10 +1,11 @@
-"""A timm model under EdgeFM's forward convention: one pass, logits and the embedding before them.
+"""Models of other libraries under EdgeFM's forward convention: one pass, logits and the embedding before them.
 
-Not a new architecture: every weight stays in the timm model inside, under timm's own keys.
+Not new architectures: every weight stays in the model inside, under its own library's keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ class TimmEncoder(nn.Module):
         architecture: its name in timm, without a tag.
         arguments: what `timm.create_model` needs beside the name to build it again, as JSON can hold it.
         pooling: "own" is the model's own head; "class+patches" concatenates the class token with the mean of the patch
-            tokens past the prefix tokens, embedding `[N, 2 D]`.
+            tokens past class token and registers, embedding `[N, 2 D]`.
     """
 
     def __init__(self, model: nn.Module, *, architecture: str, arguments: dict[str, Any], pooling: Pooling = "own") -> None:
@@ -32,7 +33,6 @@ class TimmEncoder(nn.Module):
         self.architecture = architecture
         self.arguments = arguments
         self.pooling = pooling
-        self.classes = int(model.num_classes)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Float32 `[N, C, S, S]` to logits `[N, K]` or None, and embedding `[N, D]`."""
@@ -42,6 +42,61 @@ class TimmEncoder(nn.Module):
             patches = features[:, model.num_prefix_tokens :].mean(dim=1)
             return Outputs(None, torch.cat([features[:, 0], patches], dim=-1))
         embedding = model.forward_head(features, pre_logits=True)
-        if not self.classes:
+        if not model.num_classes:
             return Outputs(None, embedding)
         return Outputs(model.get_classifier()(embedding), embedding)
+
+
+class TransformersEncoder(nn.Module):
+    """A transformers model that answers `Outputs`.
+
+    Args:
+        body: the model without its classifier.
+        classifier: from embedding to logits, or None.
+        pool: from the body's output to the embedding `[N, D]`.
+    """
+
+    def __init__(self, body: nn.Module, classifier: nn.Module | None, pool: Callable[[Any], torch.Tensor]) -> None:
+        super().__init__()
+        self.body = body
+        self.classifier = classifier
+        self.pool = pool
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Float32 `[N, C, S, S]` to logits `[N, K]` or None, and embedding `[N, D]`."""
+        embedding = self.pool(self.body(pixel_values=x))
+        return Outputs(None if self.classifier is None else self.classifier(embedding), embedding)
+
+
+class ImageTower(nn.Module):
+    """The image half of an open_clip model: a timm trunk and a projection into the space shared with text."""
+
+    def __init__(self, trunk: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.projection = projection
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Float32 `[N, C, S, S]` to embedding `[N, D]`, not normalised to unit length."""
+        return Outputs(None, self.projection(self.trunk(x)))
+
+
+class ModuleEncoder(nn.Module):
+    """A user's module that answers `Outputs`.
+
+    Args:
+        model: gives `Outputs`, a pair (logits, embedding), or one tensor `[N, D]`.
+        classifies: whether that one tensor is logits. They are the embedding too then: nothing else can be seen.
+    """
+
+    def __init__(self, model: nn.Module, *, classifies: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.classifies = classifies
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Float32 `[N, C, S, S]` to logits `[N, K]` or None, and embedding `[N, D]`."""
+        answer = self.model(x)
+        if isinstance(answer, tuple):
+            return Outputs(*answer)
+        return Outputs(answer if self.classifies else None, answer)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +25,7 @@ from ..spec.manifest import Ancestor
 from ..spec.preprocess import Preprocess
 from ..spec.recipe import Recipe
 from ..spec.task import Task
+from .contract import read_json
 from .loaded import LoadedModel
 
 FORMAT = 1
@@ -37,6 +39,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: str
     task: Task
     preprocess: Preprocess
+    pooling: Literal["own", "class+patches"] = "own"
     licence: str
     ancestors: tuple[Ancestor, ...] = ()
 
@@ -59,7 +62,14 @@ def save_run(folder: Path, model: LoadedModel, recipe: Recipe, lineage: Sequence
     if not isinstance(model.module, TimmEncoder):
         raise InputError(f"{model.name} is not a timm model", expected="a timm architecture in a run directory")
     state = {key: value.detach().cpu().contiguous() for key, value in model.module.model.state_dict().items()}
-    card = Card(name=model.name, task=model.task, preprocess=model.preprocess, licence=model.licence, ancestors=tuple(lineage))
+    card = Card(
+        name=model.name,
+        task=model.task,
+        preprocess=model.preprocess,
+        pooling=model.module.pooling,
+        licence=model.licence,
+        ancestors=tuple(lineage),
+    )
     # No metadata in the safetensors header: the library writes two or more keys in random order.
     write_atomically(folder / "model.safetensors", save(state))
     write_atomically(folder / "config.json", _lines(_timm_config(model, model.module)))
@@ -76,7 +86,7 @@ def _timm_config(model: LoadedModel, module: Any) -> dict[str, Any]:
     preprocess, own = model.preprocess, module.model.pretrained_cfg
     config: dict[str, Any] = {
         "architecture": module.architecture,
-        "num_classes": module.classes,
+        "num_classes": module.model.num_classes,
         "num_features": module.model.num_features,
         "model_args": module.arguments,
         "pretrained_cfg": {
@@ -87,7 +97,7 @@ def _timm_config(model: LoadedModel, module: Any) -> dict[str, Any]:
             "crop_mode": "squash" if preprocess.resize == "squash" else "center",
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
-            "num_classes": module.classes,
+            "num_classes": module.model.num_classes,
             "first_conv": own.get("first_conv"),
             "classifier": own.get("classifier"),
             "license": model.licence,
@@ -104,22 +114,27 @@ def _crop_pct(preprocess: Preprocess) -> float:
     return share if floor(preprocess.size / share) == preprocess.resize_to else share * (1 - 1e-12)
 
 
-def load_run(folder: Path, config: dict[str, Any], *, licence: str | None) -> LoadedModel:
-    """Restore a run directory: same weights, task, preprocessing and lineage.
+def load_run(folder: Path, *, licence: str | None = None) -> LoadedModel:
+    """Restore a run directory: same weights, task, preprocessing, pooling and lineage.
 
     Raises:
-        InputError: `edgefm.json` is damaged or newer, or the timm part does not load.
+        InputError: `edgefm.json` is damaged or of a newer EdgeFM, or the timm part does not load.
     """
-    from dataclasses import replace
-
     from .timm_dir import load_timm_folder
 
     file = folder / CARD
     try:
         card = msgspec.json.decode(file.read_bytes(), type=Card)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not a run's card ({error})", do="run the verb that made this directory again") from error
-    loaded = load_timm_folder(folder, config, licence=card.licence)
+        raise InputError(
+            f"{file} cannot be read ({error})", do="update EdgeFM, or run the verb that made this directory again"
+        ) from error
+    loaded = load_timm_folder(folder, read_json(folder / "config.json"), pooling=card.pooling)
+    if loaded.task.labels != card.task.labels and len(loaded.task.labels) != len(card.task.labels):
+        raise InputError(
+            f"{file} names {len(card.task.labels)} labels for {len(loaded.task.labels)} classes",
+            do="run the verb that made this directory again",
+        )
     return replace(
         loaded,
         preprocess=card.preprocess,

@@ -15,7 +15,7 @@ from .loaded import LoadedModel
 
 
 class Preset(NamedTuple):
-    """A student by a short name. `weights` in millions and `macs` in thousand millions, for 3 x 224 x 224 and two classes."""
+    """A student by a short name. `weights` in millions and `macs` in thousand millions, at 3 x 224 x 224 with two classes."""
 
     timm_name: str
     weights: float
@@ -39,10 +39,10 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
         preprocess: the teacher's. The student keeps its own size and takes all else from the teacher, so that one prepared
             tensor serves both where the sizes agree.
         seed: of the initial weights; the same seed gives the same bytes.
-        pretrained: start from timm's weights, which need the hub or its cache.
+        pretrained: start from timm's weights (with a new classifier), which need the hub or its cache.
 
     Returns:
-        The model in eval mode; `licence` is that of the weights it starts from, "unknown" where timm states none.
+        The model in eval mode. `licence` is that of the weights it starts from, "unknown" where it starts from the seed.
 
     Raises:
         InputError: an unknown name, or pretrained weights that cannot be had.
@@ -51,7 +51,7 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
     import torch
 
     from .encoder import TimmEncoder
-    from .timm_dir import check_timm_name
+    from .timm_names import check_timm_name, pretrained_timm
     from .weights import state_sha256
 
     timm_name = PRESETS[name].timm_name if name in PRESETS else name
@@ -59,17 +59,20 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
     arguments = {"num_classes": len(task.labels), "in_chans": preprocess.channels}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = timm.create_model(timm_name, pretrained=pretrained, **arguments)
+        if pretrained:
+            model, _ = pretrained_timm(timm_name, in_chans=preprocess.channels)
+            model.reset_classifier(len(task.labels))
+        else:
+            model = timm.create_model(timm_name, pretrained=False, **arguments)
     size = model.pretrained_cfg["input_size"][-1]
     if size != preprocess.size:
         share = preprocess.resize_to / preprocess.size
-        preprocess = msgspec.structs.replace(preprocess, size=size, resize_to=max(size, int(size * share)))
-    module = TimmEncoder(model, architecture=timm_name.partition(".")[0], arguments=arguments).eval()
+        preprocess = msgspec.structs.replace(preprocess, size=size, resize_to=max(size, round(size * share)))
     return LoadedModel(
-        module=module,
+        module=TimmEncoder(model, architecture=timm_name.partition(".")[0], arguments=arguments).eval(),
         preprocess=preprocess,
         task=task,
         name=name,
-        licence=str(model.pretrained_cfg.get("license") or "unknown") if pretrained else "Apache-2.0",
+        licence=str(model.pretrained_cfg.get("license") or "unknown") if pretrained else "unknown",
         sha256=state_sha256(model.state_dict()),
     )

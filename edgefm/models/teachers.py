@@ -5,6 +5,7 @@ Not a loader itself.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ from .loaded import LoadedModel
 if TYPE_CHECKING:
     import torch
 
+GRAPHS = (".onnx", ".xml", ".tflite", ".efm")
+CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+HUB = ("hf-hub:", "hf_hub:")
+
 
 def load_model(
     source: str | Path | torch.nn.Module,
@@ -22,30 +27,122 @@ def load_model(
     licence: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Load a model of any form that DESIGN.md calls MODEL.
+    """Load a model of any form.
+
+    | source | read by |
+    |---|---|
+    | `hf-hub:OWNER/NAME[@REVISION]` | `hub.py`, then as a folder |
+    | a folder with `edgefm.json` (a run of `adapt` or `distill`) | `run_dir.py` |
+    | a folder with timm's `config.json` | `timm_dir.py` |
+    | a folder with transformers' `config.json` | `hf_dir.py` |
+    | a folder with `open_clip_config.json` | `open_clip.py` |
+    | a checkpoint file, or a folder with nothing else: RETFound's | `mae.py` |
+    | `.onnx`, `.xml`, `.tflite`, `.efm` | `frozen.py` |
+    | `FILE.py:FUNCTION`, an `nn.Module` | `module.py` |
+    | anything else: a timm name | `timm_names.py` |
 
     Args:
-        source: a timm name; a run directory; a folder with timm's `config.json`.
-        tap: inner node whose features become the embedding.
-        licence: SPDX id of a local model that states none, or to replace what it states.
-        trust_remote_code: allow `file.py:function`.
+        tap: a node whose features, pooled, become the embedding; `list_taps` names them.
+        licence: what a local model does not state, or instead of what it states.
+        trust_remote_code: allow `FILE.py:FUNCTION`, which runs that file.
+
+    Returns:
+        The model in eval mode (an `nn.Module` that was passed keeps its mode).
 
     Raises:
         InputError: with the remedy, whatever is wrong with the source.
     """
-    from .run_dir import CARD, load_run
-    from .timm_dir import load_timm_folder, load_timm_name, read_json
+    loaded = _load(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
+    if tap is None or loaded.kind == "frozen":
+        return loaded
+    from .taps import tap_module
 
+    return tap_module(loaded, tap)
+
+
+def _load(
+    source: str | Path | torch.nn.Module, *, tap: str | None, licence: str | None, trust_remote_code: bool
+) -> LoadedModel:
+    if not isinstance(source, (str, Path)):
+        from .module import load_module
+
+        return load_module(source, licence=licence)
     text = str(source)
-    folder = Path(text.removeprefix("local-dir:"))
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(
-                f"{folder} has no config.json", expected="a run directory or a model folder of timm or Hugging Face"
-            )
-        config = read_json(folder / "config.json")
-        if (folder / CARD).is_file():
-            return load_run(folder, config, licence=licence)
-        if "architecture" in config:
-            return load_timm_folder(folder, config, licence=licence)
+    if text.startswith(HUB):
+        from .hub import fetch_folder
+
+        hub_id = text.partition(":")[2]
+        return _load_folder(fetch_folder(hub_id), licence=licence, hub_id=hub_id.partition("@")[0])
+    path = Path(text.removeprefix("local-dir:"))
+    if path.is_dir():
+        return _load_folder(path, licence=licence, hub_id=None)
+    if path.is_file():
+        return _load_file(path, tap=tap, licence=licence)
+    if ".py:" in text:
+        from .module import load_function
+
+        return load_function(text, trust_remote_code=trust_remote_code, licence=licence)
+    if "/" in text or path.suffix in GRAPHS + CHECKPOINTS or isinstance(source, Path):
+        _refuse_path(path)
+    from .timm_names import load_timm_name
+
     return load_timm_name(text, licence=licence)
+
+
+def _load_folder(folder: Path, *, licence: str | None, hub_id: str | None) -> LoadedModel:
+    from .contract import read_json
+
+    if (folder / "edgefm.json").is_file():
+        from .run_dir import load_run
+
+        return load_run(folder, licence=licence)
+    if (folder / "open_clip_config.json").is_file():
+        from .open_clip import load_open_clip_folder
+
+        return load_open_clip_folder(folder, read_json(folder / "open_clip_config.json"), licence=licence, hub_id=hub_id)
+    if (folder / "config.json").is_file():
+        config = read_json(folder / "config.json")
+        if "architecture" in config:
+            from .timm_dir import load_timm_folder
+
+            return load_timm_folder(folder, config, licence=licence, hub_id=hub_id)
+        if "model_type" in config:
+            from .hf_dir import load_hf_folder
+
+            return load_hf_folder(folder, config, licence=licence, hub_id=hub_id)
+        raise InputError(
+            f"{folder / 'config.json'} states neither architecture (timm) nor model_type (transformers)",
+            do="download the model folder again",
+        )
+    if any(folder.glob("*.pth")):
+        from .mae import load_mae
+        from .weights import find_weights
+
+        return load_mae(find_weights(folder), licence=licence, name=hub_id or folder.resolve().name)
+    what = "is empty" if not any(folder.iterdir()) else "holds no config.json"
+    raise InputError(f"the folder {folder} {what}", expected="a run directory, or a model folder of timm or Hugging Face")
+
+
+def _load_file(path: Path, *, tap: str | None, licence: str | None) -> LoadedModel:
+    if path.suffix in GRAPHS:
+        from .frozen import load_frozen
+
+        return load_frozen(path, tap=tap, licence=licence)
+    if path.suffix in CHECKPOINTS:
+        from .mae import load_mae
+
+        return load_mae([path], licence=licence)
+    raise InputError(
+        f"{path} is not a model", expected=f"a folder, a timm name, FILE.py:FUNCTION, or a file {', '.join(GRAPHS)}"
+    )
+
+
+def _refuse_path(path: Path) -> None:
+    folder = path.parent
+    near = difflib.get_close_matches(path.name, [child.name for child in folder.iterdir()], n=3) if folder.is_dir() else []
+    found = f"there is no file or folder {path}"
+    if near:
+        raise InputError(found, expected=f"perhaps {', '.join(str(folder / name) for name in near)}")
+    if not folder.is_dir() and len(path.parts) == 2 and not path.is_absolute():
+        raise InputError(found, do=f"check the path; for a model of the Hugging Face Hub write hf-hub:{path}")
+    raise InputError(found, do="check the path")

@@ -1,6 +1,6 @@
 """Weights in: safetensors, or pickles through `weights_only=True`, and a strict match between keys and module.
 
-Not the choice of architecture: the directory loaders do that, and ask here for the tensors.
+Not the choice of architecture: the loaders of folders do that, and ask here for the tensors.
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ import torch
 
 from ..errors import InputError
 
-PREFERRED = (
-    "model.safetensors",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "open_clip_pytorch_model.bin",
-)
+PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 SHARDS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WRAPPERS = ("model", "state_dict")
@@ -53,8 +48,8 @@ def find_weights(folder: Path) -> list[Path]:
                 do="remove or rename the others",
             )
     raise InputError(
-        f"{folder} has a configuration but no weights",
-        expected=f"{', '.join(PREFERRED)}, or one file ending in {', '.join(SUFFIXES)}",
+        f"{folder} holds no weights",
+        expected=f"{PREFERRED[0]}, {PREFERRED[2]}, or one file ending in {', '.join(SUFFIXES)}",
         do="download the weights into that folder too",
     )
 
@@ -62,7 +57,7 @@ def find_weights(folder: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is not an index of weights", do="download the model folder again") from error
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
@@ -71,7 +66,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_weights(files: list[Path]) -> State:
-    """All tensors of the files, on the CPU, in the dtypes they were stored in.
+    """All tensors of the files, on the CPU; floating ones as float32, whatever they were stored in.
 
     A pickle that holds a training state is opened to its "model" or "state_dict" entry; the prefixes that
     DistributedDataParallel and torch.compile leave ("module.", "_orig_mod.") are taken off.
@@ -81,8 +76,8 @@ def read_weights(files: list[Path]) -> State:
     """
     state: State = {}
     for file in files:
-        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file))
-    return {_bare(key): tensor for key, tensor in state.items()}
+        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file))
+    return {_bare(key): tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
 def _bare(key: str) -> str:
@@ -97,22 +92,27 @@ def _read_safetensors(file: Path) -> State:
 
     try:
         return load_file(file)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is not a whole safetensors file ({error})", do="download or copy it again") from error
 
 
-def _read_pickle(file: Path) -> State:
+def read_pickle(file: Path) -> State:
+    """The tensors of a pickled checkpoint, without running anything that is in it.
+
+    Raises:
+        InputError: it is damaged, or holds more than tensors and plain containers.
+    """
     # argparse.Namespace: MAE-style checkpoints (RETFound's too) keep their command line in one; it only holds attributes.
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{file} is a pickle that holds more than weights, or is damaged; loading it could run code",
+            f"{file} is a pickle that holds more than weights, or is damaged: loading it could run code, so it is not loaded",
             expected="tensors in plain dictionaries",
-            do="convert it to safetensors on a machine you can afford to lose, or ask its author for safetensors",
+            do="ask its author for safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{file} is not a whole torch checkpoint ({error})", do="download or copy it again") from error
     for wrapper in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
@@ -122,12 +122,8 @@ def _read_pickle(file: Path) -> State:
     return {str(key): value for key, value in found.items()}
 
 
-def load_weights(module: torch.nn.Module, state: State, where: str | Path) -> None:
-    """Copy `state` into `module`: every key present, none left over, every shape equal.
-
-    Raises:
-        InputError: naming the first keys that are missing, unexpected or of another shape.
-    """
+def misfits(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    """What keeps `state` from being the weights of `module`, one phrase per kind of fault; empty where it fits."""
     own = module.state_dict()
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
@@ -136,17 +132,32 @@ def load_weights(module: torch.nn.Module, state: State, where: str | Path) -> No
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    faults = [
+    return [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
         for kind, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shaped))
         if keys
     ]
+
+
+def refuse_misfits(faults: list[str], where: object) -> None:
+    """Raise `InputError` naming the first keys that are missing, unexpected or of another shape, if there are any."""
     if faults:
         raise InputError(
             f"the weights in {where} do not fit the architecture: {'; '.join(faults)}",
-            do="check the architecture and model_args in its configuration",
+            do="check the architecture and its arguments in the configuration",
         )
-    module.load_state_dict(state, strict=True)
+
+
+def fill(module: torch.nn.Module, state: State, where: object) -> None:
+    """Make `state` the weights of `module`: every key present, none left over, every shape equal.
+
+    The tensors themselves become the parameters, so that a module built on the meta device is filled without a copy.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    refuse_misfits(misfits(module, state), where)
+    module.load_state_dict(state, strict=True, assign=True)
 
 
 def file_sha256(file: Path) -> str:

@@ -1,0 +1,144 @@
+"""A folder in Hugging Face layout: `config.json` with `model_type`, weights, `preprocessor_config.json`.
+
+Not remote code: only architectures that transformers itself has.
+
+Pooling per `model_type`, as the models' own classification heads and their authors' model cards take it:
+
+| model_type | embedding | before a classifier |
+|---|---|---|
+| vit (Phikon), deit | class token | the same |
+| dinov2 (Phikon-v2, RAD-DINO), dinov2_with_registers | class token | class token, mean of the patch tokens |
+| any other | `pooler_output` (swin, convnextv2, resnet: the pooled last stage) | the same |
+
+Phikon's and RAD-DINO's cards say `last_hidden_state[:, 0]` and `pooler_output`, which is the same token. ViT's own `pooler`
+layer belongs to no published encoder; its weights are left aside, and so is the mask token of pretraining.
+Without `preprocessor_config.json` the contract is ImageNet's mean and std at the configuration's `image_size`; the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..spec.preprocess import Preprocess
+from .contract import label_names, licence_of, preprocess_from_processor, read_json
+from .encoder import TransformersEncoder
+from .loaded import LoadedModel, task_of
+from .weights import State, find_weights, read_weights, refuse_misfits, weights_sha256
+
+log = logging.getLogger("edgefm.models")
+Pool = Callable[[Any], torch.Tensor]
+CLASS_TOKEN = ("vit", "deit", "dinov2", "dinov2_with_registers")
+CLASS_AND_PATCHES = ("dinov2", "dinov2_with_registers")
+LEFT_ASIDE = ("pooler.", "vit.pooler.", "deit.pooler.", "embeddings.mask_token", "vit.embeddings.mask_token")
+
+
+def load_hf_folder(
+    folder: Path, config: dict[str, Any], *, licence: str | None = None, hub_id: str | None = None
+) -> LoadedModel:
+    """Load a transformers model folder.
+
+    Raises:
+        InputError: a model type that transformers does not have or that has no pooled output, weights that are missing,
+            damaged or do not fit.
+    """
+    import transformers
+
+    where = hub_id or str(folder)
+    kind = str(config["model_type"])
+    if kind not in transformers.CONFIG_MAPPING:
+        raise InputError(f"transformers has no model type {kind!r}, which {where} asks for", do="give it as file.py:function")
+    settings = transformers.CONFIG_MAPPING[kind].from_dict({key: value for key, value in config.items() if key != "auto_map"})
+    classifies = any(name.endswith("ForImageClassification") for name in config.get("architectures") or ())
+    table = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING if classifies else transformers.MODEL_MAPPING
+    if type(settings) not in table:
+        raise InputError(f"{where} is a {kind}, which takes no images", do="give an image encoder")
+    files = find_weights(folder)
+    state = read_weights(files)
+    if kind in ("vit", "deit"):
+        state = {key: value for key, value in state.items() if not key.startswith(LEFT_ASIDE)}
+    model = _build(table[type(settings)], settings, state, where, poolless=kind in ("vit", "deit") and not classifies)
+    body, classifier = (getattr(model, model.base_model_prefix), model.classifier) if classifies else (model, None)
+    module = TransformersEncoder(body, classifier, _pool(kind, classifies, settings)).eval()
+    preprocess = _preprocess(folder, settings, where)
+    if kind in ("vit", "deit") and preprocess.size != settings.image_size:
+        raise InputError(
+            f"{where} was trained on {settings.image_size} pixels, and its preprocessor makes {preprocess.size}",
+            do="correct size in preprocessor_config.json",
+        )
+    classes = settings.num_labels if classifies else 0
+    return LoadedModel(
+        module=module,
+        preprocess=preprocess,
+        task=task_of(
+            classes,
+            label_names(settings.id2label, classes, where),
+            multilabel=config.get("problem_type") == "multi_label_classification",
+        ),
+        name=hub_id or folder.resolve().name,
+        licence=licence or licence_of(config.get("license"), folder),
+        sha256=weights_sha256(files, module),
+    )
+
+
+def _build(cls: Any, settings: Any, state: State, where: object, *, poolless: bool) -> Any:
+    # transformers renames keys of older checkpoints while it loads, so the match is its report, not ours.
+    options = {"add_pooling_layer": False} if poolless else {}
+    with _quiet():
+        model, report = cls.from_pretrained(
+            None,
+            config=settings,
+            state_dict=state,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+            **options,
+        )
+    kinds = (("missing", "missing_keys"), ("unexpected", "unexpected_keys"), ("of another shape", "mismatched_keys"))
+    faults = []
+    for kind, key in kinds:
+        names = sorted(name if isinstance(name, str) else str(name[0]) for name in report[key])
+        if names:
+            faults.append(f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+    refuse_misfits(faults, where)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' progress bar and its own report of keys for a moment: the error above says it."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _pool(kind: str, classifies: bool, settings: Any) -> Pool:
+    if classifies and kind in CLASS_AND_PATCHES:
+        first_patch = 1 + getattr(settings, "num_register_tokens", 0)
+        return lambda out: torch.cat([out.last_hidden_state[:, 0], out.last_hidden_state[:, first_patch:].mean(dim=1)], dim=-1)
+    if kind in CLASS_TOKEN:
+        return lambda out: out.last_hidden_state[:, 0]
+    return lambda out: out.pooler_output.flatten(1)
+
+
+def _preprocess(folder: Path, settings: Any, where: str) -> Preprocess:
+    file = folder / "preprocessor_config.json"
+    if file.is_file():
+        return preprocess_from_processor(read_json(file), where)
+    size = getattr(settings, "image_size", 224)
+    log.warning("%s has no preprocessor_config.json: taking %s pixels and ImageNet's mean and std", where, size)
+    return Preprocess(size=size, resize_to=size)

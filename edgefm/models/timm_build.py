@@ -1,0 +1,44 @@
+"""An empty timm model from an architecture's name and arguments, ready to be filled with weights.
+
+Not a loader: no weights are read, and timm's own search for them is switched off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import PretrainedCfg
+
+from ..errors import InputError
+
+FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
+# Where timm would look for weights, and how.
+SOURCES = {"url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load"}
+
+
+def build_timm(architecture: str, arguments: Mapping[str, Any], cfg: Mapping[str, Any], where: object) -> Any:
+    """A timm model without weights: on torch's meta device where that loses nothing, so that no time goes into random numbers.
+
+    Raises:
+        InputError: arguments that the architecture does not take.
+    """
+    known = {key: value for key, value in cfg.items() if key in FIELDS - SOURCES} | {"architecture": architecture}
+    if known.get("input_size"):
+        known["input_size"] = tuple(known["input_size"])
+    options = dict(arguments)
+    if options.get("mlp_layer") == "SwiGLUPacked":
+        options["mlp_layer"] = timm.layers.SwiGLUPacked
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(architecture, pretrained=False, pretrained_cfg=known, **options)
+        if set(dict(model.named_buffers())) <= set(model.state_dict()):
+            return model
+        return timm.create_model(architecture, pretrained=False, pretrained_cfg=known, **options)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise InputError(
+            f"timm's {architecture} cannot be built with the model_args in {where} ({error})", do="correct its config.json"
+        ) from error
