@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .runtime.session import Answer
+    from .runtime.session import Answer, Session
     from .spec.recipe import Recipe
 
 _say = logging.getLogger("edgefm").info
@@ -214,9 +214,18 @@ def run(
     Returns:
         One answer per image, in order, as they come.
     """
-    from .answers import answers
+    from .runtime.session import Session
 
-    return answers(Path(bundle), images, variant=variant, threads=threads, frame=frame, allow_refused=allow_refused)
+    session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
+    _say(session.choice)
+    return _answers(session, images, frame)
+
+
+def _answers(session: Session, images: tuple[str, ...], frame: int | None) -> Iterator[Answer]:
+    from .runtime.run import run
+
+    with session:
+        yield from run(session, images, frame=frame)
 
 
 def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:

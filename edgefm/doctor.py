@@ -33,9 +33,7 @@ SENTENCES = {
     "onnx": "run bundles on ONNX Runtime (small, starts fastest)",
     "verify": "metrics and figures",
     "compress": "distil, quantize, export: the workstation",
-    "gpu": "fused kernels on an NVIDIA card",
     "dicom": "read DICOM files",
-    "serve": "answer over HTTP",
 }
 
 
@@ -151,7 +149,7 @@ def _onnxruntime() -> dict[str, Any]:
 
 
 def extras() -> dict[str, list[str]]:
-    """Each extra with the distributions it asks for, from this installation's own metadata; empty if it has none."""
+    """Each extra that a verb of this version uses, with the distributions it asks for; empty for a checkout not installed."""
     try:
         lines = importlib.metadata.requires("edgefm") or []
     except importlib.metadata.PackageNotFoundError:
@@ -199,7 +197,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         )
     folder = found["cache"]["folder"]
     lines.append(_row("cache", folder if folder else "no writable folder: variants are timed anew in each process"))
-    lines += ["", "Extras"]
+    lines += ["", "Extras"] if found["extras"] else ["", "Extras: unknown, because EdgeFM is not installed by pip here"]
     for name, extra in found["extras"].items():
         state = f"missing {', '.join(extra['missing'])}: {extra['do']}" if extra["missing"] else "complete"
         lines.append(_row(f"[{name}]", f"{extra['for']}: {state}"))

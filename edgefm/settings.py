@@ -92,8 +92,10 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"{where} line {mark.line + 1}, column {mark.column + 1}" if mark and "\n" in text.strip() else where
         raise InputError(f"{place}: {error.problem or error.context}", do="correct it and try again") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{where} is not YAML ({str(error) or 'nested too deep'})", do="correct it and try again") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is nested too deep", do="correct it and try again") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{where} is not YAML ({error})", do="correct it and try again") from error
 
 
 def load_recipe(file: str | Path | None, sets: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:

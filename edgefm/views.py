@@ -116,15 +116,18 @@ def show_quickstart(found: dict[str, Any], as_json: bool) -> int:
 
 def _bundle_lines(found: dict[str, Any]) -> list[str]:
     task, prepare = found["task"], found["preprocess"]
+    labels = ", ".join(task["labels"]) or "no labels"
     decision = f"; threshold {', '.join(f'{each:.4f}' for each in task['thresholds'])}" if task["thresholds"] else ""
+    shape = " x ".join(str(prepare[key]) for key in ("channels", "size", "size"))
+    low, high = prepare["window16"]
     lines = [
         f"{found['path']}: {found['name']}, format {found['format']}, {_size(found['bytes'])}, every byte checked",
         *([f"REFUSED: {found['refused']}"] if found["refused"] else []),
         "",
         f"id          {found['id']}",
-        f"task        {task['kind']}: {', '.join(task['labels']) or 'no labels'}{decision}; temperature {task['temperature']:g}",
-        f"input       {prepare['channels']} x {prepare['size']} x {prepare['size']}, {prepare['resize']} side to {prepare['resize_to']}, "
-        f"{prepare['filter']}; 16-bit window {prepare['window16'][0]:g} to {prepare['window16'][1]:g}",
+        f"task        {task['kind']}: {labels}{decision}; temperature {task['temperature']:g}",
+        f"input       {shape}, {prepare['resize']} side to {prepare['resize_to']}, {prepare['filter']}; "
+        f"16-bit window {low:g} to {high:g}",
         f"golden      {found['golden']} generated inputs with expected outputs",
         f"made with   EdgeFM {found['edgefm']}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items())),

@@ -22,7 +22,10 @@ def model():
     torch.manual_seed(0)
     return timm.create_model("mobilenetv3_small_050", num_classes=2).eval()
 """
-IMAGE = "import numpy as np, PIL.Image, sys; PIL.Image.fromarray((np.arange(128 * 96) % 251).reshape(96, 128).astype('u1')).save(sys.argv[1])"
+IMAGE = """
+import numpy as np, PIL.Image, sys
+PIL.Image.fromarray((np.arange(128 * 96) % 251).reshape(96, 128).astype("u1")).save(sys.argv[1])
+"""
 ABSENT = "import importlib.util as u, sys; sys.exit([n for n in ('torch', 'timm', 'nncf', 'onnx') if u.find_spec(n)] or 0)"
 
 

@@ -27,7 +27,7 @@ def read_folder(folder: Path, recipe: DataRecipe) -> Listing:
     Raises:
         InputError: no images, images both inside and beside subfolders, or one class folder only.
     """
-    images, others = walk(folder)
+    images, others = _walk(folder)
     parts = [image.relative_to(folder).parts for image in images]
     if not images:
         raise InputError(f"{folder} has no images", expected=" ".join(sorted(SUFFIXES)), do="check the path")
@@ -65,8 +65,7 @@ def read_folder(folder: Path, recipe: DataRecipe) -> Listing:
     )
 
 
-def walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images of a folder at every depth, by suffix or DICOM mark, and its other files; hidden ones are passed over."""
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     images: list[Path] = []
     others: list[Path] = []
     seen: Counter[str] = Counter()
