@@ -27,7 +27,7 @@ class Bundle:
 
     def __init__(self, path: Path, checked: Checked, mapped: mmap.mmap) -> None:
         self.path, self.id, self.manifest, self.preprocess, self._places = path, *checked
-        self._map = mapped
+        self._map: mmap.mmap | None = mapped
 
     def names(self) -> tuple[str, ...]:
         """Names of all members, in the order of the file: `manifest.json` first, evidence and signatures last."""
@@ -44,14 +44,16 @@ class Bundle:
         """
         if name not in self._places:
             raise BundleError(f"{self.path} has no member {name!a}", expected=f"one of {', '.join(self._places)}")
-        if self._map.closed:
+        if self._map is None:
             raise BundleError(f"{self.path} is closed", do="open it again")
         _, start, stop = self._places[name]
         return memoryview(self._map)[start:stop]
 
     def close(self) -> None:
         """Give the map back; while views are in use, the last of them does."""
-        _close(self._map)
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            _close(mapped)
 
     def __enter__(self) -> Bundle:
         return self
@@ -75,6 +77,9 @@ def open_bundle(path: str | Path) -> Bundle:
         _close(mapped)
         do = error.do or "get the file again from where it was made"
         raise BundleError(f"{path}: {error.found}", expected=error.expected, do=do) from error
+    # the check has touched every page: let them go, and count only what is used from here on as this process's memory
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
     return Bundle(path, checked, mapped)
 
 
