@@ -37,7 +37,9 @@ def manifest_of(members: Mapping[str, bytes] = MEMBERS, **changes: object) -> by
     return msgspec.json.encode(msgspec.structs.replace(MANIFEST, **{"entries": entries, **changes}), order="sorted")
 
 
-def forge(manifest: bytes, members: Sequence[tuple[str, bytes]] | None = None, appended: Sequence[tuple[str, bytes]] = ()) -> bytes:
+def forge(
+    manifest: bytes, members: Sequence[tuple[str, bytes]] | None = None, appended: Sequence[tuple[str, bytes]] = ()
+) -> bytes:
     """The bytes of an archive of these members in this order, with the right layout and the right comment."""
     files = [("manifest.json", manifest), *(MEMBERS.items() if members is None else members), *appended]
     parts = [Member(name, len(data), zlib.crc32(data)) for name, data in files]

@@ -53,7 +53,7 @@ def test_a_bundle_cut_at_any_length_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole)
     for length in reversed(range(len(whole))):
         os.truncate(path, length)
-        with pytest.raises(BundleError, match="cut short|is empty|no EdgeFM bundle"):
+        with pytest.raises(BundleError, match=r"cut short|is empty|no EdgeFM bundle"):
             open_bundle(path)
 
 
