@@ -14,7 +14,8 @@ import onnx
 
 from .onnx import onnx_entries
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # before the first import of openvino, which would report home
+# OpenVINO and NNCF call home through this module where it is installed
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import openvino
@@ -43,7 +44,7 @@ def read(proto: onnx.ModelProto, folder: Path) -> openvino.Model:
 
 
 def serialize(model: openvino.Model, folder: Path) -> tuple[bytes, bytes]:
-    """(xml, bin) of a model, its nodes renamed n0, n1, … in topological order, because their own names differ from run to run."""
+    """(xml, bin) of a model, its nodes renamed n0, n1, … in topological order: their own names differ from run to run."""
     import openvino
 
     for index, node in enumerate(model.get_ordered_ops()):
