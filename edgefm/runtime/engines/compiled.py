@@ -30,8 +30,9 @@ class CompiledModels:
     """
 
     def __init__(self, bundle: str, key: str) -> None:
-        """`bundle`: its id. `key`: names everything else that the compiled model depends on, but the machine."""
-        self._root = cache_folder("openvino", bundle)
+        """`bundle`: its id, "" for one that is not written yet, of which nothing is kept. `key`: names everything else that the
+        compiled model depends on, but the machine."""
+        self._root = cache_folder("openvino", bundle) if bundle else None
         self._name = f"{key}-{machine_id()}".replace("/", "-")
         self._partial: Path | None = None
 
