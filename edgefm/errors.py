@@ -24,7 +24,9 @@ class EdgeFMError(Exception):
         line = f"{found}; expected {expected}." if expected else f"{found}."
         if do:
             line += f" {do[0].upper()}{do[1:]}."
-        super().__init__(" ".join(line.split()))
+        # names come from strangers' files: no escape sequence may reach a terminal
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
+        super().__init__(shown)
 
 
 class InputError(EdgeFMError):

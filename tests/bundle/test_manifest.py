@@ -36,6 +36,7 @@ from .make_format1 import variant
         (manifest_of().replace("ö".encode(), b"\\u00f6"), "not canonical"),
         (manifest_of().replace(b'"name":"tiny"', b'"name":"\\ud800"'), "cannot be read"),
         (manifest_of().replace(b'"name":"tiny"', b'"name":"tiny","more":1'), "cannot be read"),
+        (manifest_of().replace(b'"name":"tiny"', b'"\\u001b[2J":1,"name":"tiny"'), r"unknown field `\x1b[2J`"),
         (manifest_of().replace(b"0.9", b"1e999"), "cannot be read"),
         (manifest_of().replace(b"0.9", b"NaN"), "cannot be read"),
     ],
