@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from .loaded import LoadedModel, Outputs
     from .run_dir import save_run
     from .students import PRESETS, Preset, build_student
+    from .taps import Tap, list_taps
     from .teachers import load_model
 
 _HOME = {
     "LoadedModel": "loaded",
     "Outputs": "loaded",
     "load_model": "teachers",
+    "list_taps": "taps",
+    "Tap": "taps",
     "PRESETS": "students",
     "Preset": "students",
     "build_student": "students",
     "save_run": "run_dir",
 }
 
-__all__ = ["PRESETS", "LoadedModel", "Outputs", "Preset", "build_student", "load_model", "save_run"]
+__all__ = ["PRESETS", "LoadedModel", "Outputs", "Preset", "Tap", "build_student", "list_taps", "load_model", "save_run"]
 
 
 def __getattr__(name: str) -> Any:
