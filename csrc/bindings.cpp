@@ -24,15 +24,16 @@ std::string isa() {
     return edgefm::isa_name(edgefm::best_isa(cap == nullptr ? "" : cap));
 }
 
+// Whether the elements are of this kind ('u' unsigned, 'f' float) and size, in the machine's byte order.
+bool is(const py::array& array, char kind, py::ssize_t bytes) {
+    const py::dtype type = array.dtype();
+    return type.kind() == kind && type.itemsize() == bytes && (type.byteorder() == '=' || type.byteorder() == '|');
+}
+
 edgefm::Pixels view(const py::array& pixels) {
     edgefm::Pixels image;
-    if (pixels.dtype().is(py::dtype::of<uint8_t>())) {
-        image.bits = 8;
-    } else if (pixels.dtype().is(py::dtype::of<uint16_t>())) {
-        image.bits = 16;
-    } else {
-        throw py::type_error("pixels must be uint8 or uint16");
-    }
+    if (!is(pixels, 'u', 1) && !is(pixels, 'u', 2)) throw py::type_error("pixels must be uint8 or uint16");
+    image.bits = static_cast<int>(8 * pixels.itemsize());
     if (pixels.ndim() != 2 && pixels.ndim() != 3) throw py::value_error("pixels must be [H, W] or [H, W, C]");
     image.height = pixels.shape(0);
     image.width = pixels.shape(1);
@@ -70,8 +71,8 @@ void preprocess(const py::array& pixels, int channels, int size, const std::stri
     const edgefm::Pixels image = view(pixels);
     const std::string wrong = edgefm::check(spec, image);
     if (!wrong.empty()) throw py::value_error(wrong);
-    if (!out.dtype().is(py::dtype::of<float>()) || out.ndim() != 3 || out.shape(0) != channels || out.shape(1) != size ||
-        out.shape(2) != size || !(out.flags() & py::array::c_style) || !out.writeable()) {
+    if (!is(out, 'f', 4) || out.ndim() != 3 || out.shape(0) != channels || out.shape(1) != size || out.shape(2) != size ||
+        !(out.flags() & py::array::c_style) || !out.writeable()) {
         throw py::value_error("out must be a contiguous, writable float32 [channels, size, size]");
     }
     const edgefm::Isa wanted = edgefm::best_isa(isa);

@@ -20,13 +20,14 @@ FEATURES = (
 
 
 def cpu_features() -> dict[str, bool]:
-    """Instruction sets that this processor has and the operating system has switched on, by the names Linux gives them."""
+    """Every name in `FEATURES`, Linux's own, and whether the processor has it and the operating system has switched it on."""
     try:
         from edgefm import _native
     except ImportError:
-        flags = set(_cpuinfo("flags").split()) | set(_cpuinfo("Features").split())
+        flags = {*_cpuinfo("flags").split(), *_cpuinfo("Features").split()}
         return {name: name in flags for name in FEATURES}
-    return {name: bool(value) for name, value in _native.cpu_features().items()}
+    found = _native.cpu_features()
+    return {name: bool(found.get(name)) for name in FEATURES}
 
 
 def cpu_name() -> str:
@@ -59,14 +60,17 @@ def cgroup_quota(root: Path, membership: str) -> float | None:
     """
     quotas = []
     for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, _, line = line.partition(":")
+        controllers, colon, path = line.partition(":")
+        if not colon:
+            continue
         if controllers == "":
             mounts, read = [root, root / "unified"], _quota_v2
         elif "cpu" in controllers.split(","):
             mounts, read = [root / controllers, root / "cpu"], _quota_v1
         else:
             continue
-        group = Path(path.lstrip("/"))
+        group = Path(*(part for part in Path(path.lstrip("/")).parts if part != ".."))
         quotas += [read(mount / level) for mount in mounts for level in (group, *group.parents)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
@@ -74,13 +78,17 @@ def cgroup_quota(root: Path, membership: str) -> float | None:
 def _quota_v2(folder: Path) -> float | None:
     """`cpu.max` holds "QUOTA PERIOD" or "max PERIOD", microseconds."""
     quota, _, period = _read(folder / "cpu.max").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() else None
+    return _ratio(quota, period.strip())
 
 
 def _quota_v1(folder: Path) -> float | None:
     """`cpu.cfs_quota_us` is -1 for no limit."""
     quota, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    return _ratio(quota, period)
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
 def _read(path: Path) -> str:

@@ -1,0 +1,88 @@
+"""How the C++ module is built: no unit uses an instruction set that is not its own, and no compiler is no obstacle."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+NEWER = {"tzcnt", "lzcnt", "popcnt", "andn", "bzhi", "sarx", "shlx", "shrx", "rorx", "mulx", "adcx", "adox"}  # and every VEX
+BASELINE = ["csrc/cpu_features.cpp", "csrc/preprocess.cpp", "csrc/isa/preprocess_scalar.cpp"]
+
+
+@pytest.fixture(scope="module")
+def objects(root, tmp_path_factory):
+    """Every unit but the bindings, compiled with the flags of setup.py."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None or shutil.which("objdump") is None or shutil.which("nm") is None:
+        pytest.skip("no C++ compiler with objdump and nm here")
+    if sysconfig.get_platform() != "linux-x86_64":
+        pytest.skip("the instruction sets compared are those of x86-64")
+    flags = flags_of(root / "setup.py")
+    folder = tmp_path_factory.mktemp("objects")
+    made = {}
+    for unit in [*BASELINE, *(f"csrc/isa/{name}" for name in flags["ISA_FLAGS"])]:
+        made[unit] = folder / (Path(unit).stem + ".o")
+        own = flags["ISA_FLAGS"].get(Path(unit).name, [])
+        subprocess.run([compiler, *flags["FLAGS"], "-fPIC", "-Icsrc", *own, "-c", unit, "-o", made[unit]], cwd=root, check=True)
+    return made
+
+
+def flags_of(setup: Path) -> dict[str, list[str]]:
+    """FLAGS and ISA_FLAGS as setup.py writes them, without running it."""
+    tree = ast.parse(setup.read_text())
+    wanted = [node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id in ("FLAGS", "ISA_FLAGS")]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in wanted}
+
+
+def instructions(path: Path) -> list[str]:
+    text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True).stdout
+    return [line.split("\t", 1)[1] for line in text.splitlines() if "\t" in line]
+
+
+def is_newer(instruction: str) -> bool:
+    name = instruction.split()[0]
+    return name.startswith("v") or name in NEWER or "%ymm" in instruction or "%zmm" in instruction
+
+
+def test_the_baseline_units_hold_no_newer_instruction(objects):
+    for unit in BASELINE:
+        found = [instruction for instruction in instructions(objects[unit]) if is_newer(instruction)]
+        assert instructions(objects[unit])
+        assert found == [], f"{unit}: {found[:3]}"
+
+
+def test_each_newer_unit_uses_its_own_instructions(objects):
+    avx2, avx512 = (" ".join(instructions(objects[f"csrc/isa/preprocess_{isa}.cpp"])) for isa in ("avx2", "avx512"))
+    assert "vfmadd" in avx2
+    assert "%ymm" in avx2
+    assert "%zmm" not in avx2
+    assert not re.search(r"%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]", avx2), "AVX-512VL in the AVX2 unit"
+    assert "%zmm" in avx512
+
+
+def test_a_newer_unit_shares_nothing_but_its_table_with_the_linker(objects):
+    for unit, path in objects.items():
+        if unit in BASELINE and "isa/" not in unit:
+            continue
+        lines = subprocess.run(
+            ["nm", "--defined-only", "-C", path], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        shared = [line.split(maxsplit=2)[2] for line in lines if line.split()[1].isupper() or line.split()[1] in "vw"]
+        assert shared == [f"edgefm::{Path(unit).stem}"]
+
+
+def test_without_a_compiler_the_build_succeeds_and_says_so(root, tmp_path):
+    environment = {**os.environ, "CC": "no-such-compiler", "CXX": "no-such-compiler"}
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the C++ module was not built; EdgeFM works without it" in done.stderr
+    assert not list(tmp_path.rglob("_native*.so"))
