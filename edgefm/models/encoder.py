@@ -13,7 +13,7 @@ from torch import nn
 
 from .loaded import Outputs
 
-Pooling = Literal["own", "class+patches"]
+Pooling = Literal["own", "class+patches", "projected"]
 
 
 class TimmEncoder(nn.Module):
@@ -24,7 +24,8 @@ class TimmEncoder(nn.Module):
         architecture: its name in timm, without a tag.
         arguments: what `timm.create_model` needs beside the name to build it again, as JSON can hold it.
         pooling: "own" is the model's own head; "class+patches" concatenates the class token with the mean of the patch
-            tokens past class token and registers, embedding `[N, 2 D]`.
+            tokens past class token and registers, embedding `[N, 2 D]`; "projected" takes what its classifier answers as the
+            embedding: the projection into a teacher's space, learned without labels.
     """
 
     def __init__(self, model: nn.Module, *, architecture: str, arguments: dict[str, Any], pooling: Pooling = "own") -> None:
@@ -44,7 +45,8 @@ class TimmEncoder(nn.Module):
         embedding = model.forward_head(features, pre_logits=True)
         if not model.num_classes:
             return Outputs(None, embedding)
-        return Outputs(model.get_classifier()(embedding), embedding)
+        answer = model.get_classifier()(embedding)
+        return Outputs(None, answer) if self.pooling == "projected" else Outputs(answer, embedding)
 
 
 class TransformersEncoder(nn.Module):

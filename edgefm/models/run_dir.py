@@ -39,7 +39,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: str
     task: Task
     preprocess: Preprocess
-    pooling: Literal["own", "class+patches"] = "own"
+    pooling: Literal["own", "class+patches", "projected"] = "own"
     licence: str
     ancestors: tuple[Ancestor, ...] = ()
 
@@ -130,7 +130,7 @@ def load_run(folder: Path, *, licence: str | None = None) -> LoadedModel:
             f"{file} cannot be read ({error})", do="update EdgeFM, or run the verb that made this directory again"
         ) from error
     loaded = load_timm_folder(folder, read_json(folder / "config.json"), pooling=card.pooling)
-    if loaded.task.labels != card.task.labels and len(loaded.task.labels) != len(card.task.labels):
+    if card.pooling != "projected" and len(loaded.task.labels) != len(card.task.labels):
         raise InputError(
             f"{file} names {len(card.task.labels)} labels for {len(loaded.task.labels)} classes",
             do="run the verb that made this directory again",

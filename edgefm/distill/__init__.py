@@ -1,0 +1,5 @@
+"""The verb `distill`: a small student learns what a large teacher knows. Not the training loop (`train/`) and not int8."""
+
+from .distill import distill
+
+__all__ = ["distill"]

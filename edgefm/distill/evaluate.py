@@ -1,0 +1,65 @@
+"""How close student and teacher are on the validation images. Not the gate: nothing is refused here."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..models import Outputs
+from ..runtime.decide import decisions, probabilities
+from ..spec.preprocess import Preprocess
+from ..spec.task import Task
+from ..train.images import Images
+from ..train.loop import Validate, Validation
+from ..train.precision import Precision
+from ..train.predict import all_outputs, predict
+from ..verify.metrics import defined, embedding_metrics, flips, knn_accuracy, task_metrics
+from .losses import embedding_loss, logit_loss
+from .targets import spread
+
+
+def evaluate(student: Outputs, teacher: Outputs, labels: np.ndarray | None, task: Task) -> dict[str, dict[str, float]]:
+    """Metrics of both on the same images; those that the images do not define are left out.
+
+    Args:
+        labels: of these images, or None.
+
+    Returns:
+        `teacher` and `student`: the task's metrics where there are labels (kNN accuracy for embeddings);
+        `between`: `flips`, the share of decisions that differ, or `mean_cosine` of embeddings.
+    """
+    if task.kind == "embedding":
+        one, other = student.embedding.numpy(), teacher.embedding.numpy()
+        alone = {} if labels is None else {"teacher": other, "student": one}
+        found = {who: {"knn_accuracy": knn_accuracy(rows, labels)} for who, rows in alone.items() if labels is not None}
+        return {who: defined(metrics) for who, metrics in found.items()} | {"between": embedding_metrics(one, other)}
+    answers = {
+        who: probabilities(outputs.logits.numpy(), task)
+        for who, outputs in (("teacher", teacher), ("student", student))
+        if outputs.logits is not None
+    }
+    decided = [decisions(answer, task) for answer in answers.values()]
+    found = {} if labels is None else {who: defined(task_metrics(answer, labels, task)) for who, answer in answers.items()}
+    return found | {"between": {"flips": flips(*decided)}}
+
+
+def validate_against_teacher(
+    images: Images, indexes: np.ndarray, teacher: Outputs, spec: Preprocess, task: Task, temperature: float, device: torch.device
+) -> Validate:
+    """A validation without labels: the distance to the teacher's answers on the same images, smaller is better.
+
+    Args:
+        indexes: int64 `[N]`, the images to validate on. teacher: its answers to them, in the same order.
+    """
+    scale = spread(teacher.embedding)
+
+    def validate(module: nn.Module, precision: Precision) -> Validation:
+        student = all_outputs(predict(module, images, indexes, spec, device=device, precision=precision))
+        if student.logits is not None and teacher.logits is not None and task.kind != "embedding":
+            loss = logit_loss(student.logits, teacher.logits, task.kind, temperature)
+        else:
+            loss = embedding_loss(student.embedding, teacher.embedding, scale)
+        return Validation({"loss": loss.item()}, (-loss.item(),))
+
+    return validate

@@ -1,0 +1,41 @@
+"""Losses between a student's and a teacher's outputs. Not the loss on labels: that is `train/label_loss.py`."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from ..spec.task import TaskKind
+
+
+def logit_loss(student: torch.Tensor, teacher: torch.Tensor, kind: TaskKind, temperature: float) -> torch.Tensor:
+    """Kullback-Leibler divergence from the teacher's to the student's softened answers, a scalar.
+
+    Hinton, Vinyals and Dean 2015, section 2.1: T^2 mean_i sum_k p_ik log(p_ik / q_ik), p = softmax(v / T), q = softmax(z / T);
+    T^2 keeps the size of the gradients whatever T.
+    Multilabel, where each label is a Bernoulli variable of its own, p = sigmoid(v / T), q = sigmoid(z / T):
+    T^2 mean_ik [p_ik log(p_ik / q_ik) + (1 - p_ik) log((1 - p_ik) / (1 - q_ik))].
+
+    Args:
+        student: z, float `[N, K]`. teacher: v, the same shape, without gradient. temperature: T, above 0.
+    """
+    z, v = student / temperature, teacher / temperature
+    if kind == "multilabel":
+        yes, no = functional.logsigmoid(v), functional.logsigmoid(-v)
+        terms = yes.exp() * (yes - functional.logsigmoid(z)) + no.exp() * (no - functional.logsigmoid(-z))
+        return temperature**2 * terms.mean()
+    p, q = functional.log_softmax(v, dim=1), functional.log_softmax(z, dim=1)
+    return temperature**2 * (p.exp() * (p - q)).sum(dim=1).mean()
+
+
+def embedding_loss(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Distance between embeddings in direction and in size, a scalar.
+
+    mean_i (1 - cos(s_i, t_i)) + mean_id huber((s_id - t_id) / scale), huber(u) = u^2 / 2 below 1, |u| - 1/2 above:
+    the sum of cosine and smooth-L1 of AM-RADIO (Ranzinger et al. 2024, section 3.3), equally weighted.
+
+    Args:
+        student: s, float `[N, D]`. teacher: t, the same shape, without gradient. scale: what a large difference is, above 0.
+    """
+    cosine = 1 - functional.cosine_similarity(student, teacher, dim=1).mean()
+    return cosine + functional.smooth_l1_loss(student / scale, teacher / scale)

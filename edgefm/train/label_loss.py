@@ -1,0 +1,49 @@
+"""Cross-entropy between logits and labels, and the weights that make rare classes count. Not distillation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+HEAVIEST = 10.0  # one image of a very rare class must not outweigh a whole batch
+
+
+def class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
+    """Inverse frequencies, so that every class weighs the same in all: w_k = N / (K n_k), at most 10 (King and Zeng 2001).
+
+    Args:
+        labels: int64 `[N]` class indexes, or 0 and 1 `[N, K]` for multilabel. classes: K.
+
+    Returns:
+        float32 `[K]`; for multilabel `[K, 2]`, of label k's absence and presence (two classes each). A class that does not
+        occur weighs 0.
+    """
+    if labels.ndim == 1:
+        counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    else:
+        present = labels.astype(np.float64).sum(axis=0)
+        counts = np.stack([len(labels) - present, present], axis=1)
+    weights = len(labels) / (counts.shape[-1] * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, np.minimum(weights, HEAVIEST), 0.0).astype(np.float32))
+
+
+def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy, a scalar.
+
+    One class per image: - sum_i w[y_i] log softmax(z_i)[y_i] / sum_i w[y_i].
+    Multilabel: the same over all pairs of image and label, with sigmoid: - sum_ik w[k, y_ik] log p_ik / sum_ik w[k, y_ik],
+    p_ik = sigmoid(z_ik) if y_ik = 1, else 1 - sigmoid(z_ik).
+
+    Args:
+        logits: z, float `[N, K]`. labels: y, int64 `[N]`, or 0 and 1 `[N, K]`. weights: from `class_weights`.
+    """
+    weights = weights.to(logits.dtype)
+    if labels.ndim == 1:
+        chosen = weights[labels]
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+    else:
+        truth = labels.to(logits.dtype)
+        chosen = torch.where(truth > 0, weights[:, 1], weights[:, 0])
+        losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (chosen * losses).sum() / chosen.sum().clamp_min(torch.finfo(logits.dtype).tiny)

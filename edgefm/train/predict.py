@@ -1,0 +1,72 @@
+"""A model's outputs on images of a data set. Not the runtime: torch modules, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..models.loaded import Outputs
+from ..spec.preprocess import Preprocess
+from ..spec.recipe import AugmentRecipe
+from .images import Images
+from .precision import Precision, autocast
+from .views import apply_views, draw_views, normalise
+
+BATCH = 32
+
+
+def predict(
+    module: nn.Module,
+    images: Images,
+    indexes: np.ndarray,
+    spec: Preprocess,
+    *,
+    device: torch.device,
+    precision: Precision,
+    view: tuple[int, int, AugmentRecipe] | None = None,
+) -> Iterator[tuple[np.ndarray, Outputs]]:
+    """The outputs of `module`, batch by batch, in order, without gradients.
+
+    Args:
+        module: in eval mode, on `device`. indexes: int64 `[N]`, positions in the data set.
+        spec: the module's preprocessing.
+        view: (seed, view, recipe) of a random view instead of the image itself.
+
+    Yields:
+        the positions, int64 `[B]`, and float32 outputs on the CPU.
+
+    Raises:
+        InputError: an output is not finite; names the image.
+    """
+    cut = [indexes[start : start + BATCH] for start in range(0, len(indexes), BATCH)]
+    for chosen, windowed in zip(cut, images.batches(cut, spec)):
+        with torch.no_grad(), autocast(device, precision):
+            outputs: Outputs = module(model_input(windowed.to(device), chosen, spec, view))
+        logits = None if outputs.logits is None else outputs.logits.float().cpu()
+        outputs = Outputs(logits, outputs.embedding.float().cpu())
+        finite = torch.isfinite(outputs.embedding if logits is None else logits).all(dim=1)
+        if not finite.all():
+            name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]
+            raise InputError(f"the model answers {name} with numbers that are not finite", do="check the model's weights")
+        yield chosen, outputs
+
+
+def all_outputs(batches: Iterator[tuple[np.ndarray, Outputs]]) -> Outputs:
+    """The outputs of `predict` in one piece."""
+    outputs = [each for _, each in batches]
+    logits = [each.logits for each in outputs if each.logits is not None]
+    return Outputs(torch.cat(logits) if logits else None, torch.cat([each.embedding for each in outputs]))
+
+
+def model_input(
+    windowed: torch.Tensor, indexes: np.ndarray, spec: Preprocess, view: tuple[int, int, AugmentRecipe] | None
+) -> torch.Tensor:
+    """From windowed images, float32 `[N, C, S, S]`, to what the model sees: a view of them, normalised, channels last."""
+    if view is not None:
+        seed, number, recipe = view
+        windowed = apply_views(windowed, draw_views(seed, indexes, number, recipe))
+    return normalise(windowed, spec).contiguous(memory_format=torch.channels_last)

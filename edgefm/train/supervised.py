@@ -1,0 +1,88 @@
+"""Fit a classifier to labels with the one loop: how quickstart makes its teacher. Not a verb."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..errors import InputError
+from ..models import LoadedModel, save_run
+from ..partial import partial_folder
+from ..spec.manifest import Ancestor
+from ..spec.recipe import Recipe
+from .checkpoint import STATE
+from .images import Images
+from .loop import fit
+from .objective import LabelObjective
+from .precision import usable_device
+from .progress import Report, no_bar, silent
+from .validation import validate_labels
+
+_DEFAULTS = Recipe()
+
+
+def fit_supervised(
+    model: LoadedModel,
+    dataset: Dataset,
+    out: Path,
+    *,
+    epochs: int,
+    seed: int = 0,
+    recipe: Recipe = _DEFAULTS,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "cpu",
+    report: Callable[[str], None] = silent,
+    bar: Callable[[float, float], None] = no_bar,
+) -> Path:
+    """Train a classifier on the labels of `train` by cross-entropy with class weights, keep the epoch that is best on `val`.
+
+    Args:
+        model: from `build_student`, its labels those of `dataset` in the same order. It is trained in place.
+        dataset: with labels; its images are read for the first time here, so pass it through `check_images` before.
+        out: the run directory to write.
+        epochs, seed: take the place of the recipe's. Of `recipe.distill` views, batch, lr, weight_decay, warmup and augment
+            are used.
+        report: takes a line per epoch. bar: takes the share done, 0 to 1, and the seconds left.
+
+    Returns:
+        `out`, a run directory that `load_model` takes.
+
+    Raises:
+        InputError: no labels, other labels than the model's, no training images, or `out` cannot be written.
+    """
+    if dataset.labels is None or dataset.task.labels != model.task.labels or dataset.task.kind != model.task.kind:
+        raise InputError(
+            f"{dataset.name} is labelled {', '.join(dataset.task.labels) or 'not at all'} ({dataset.task.kind})",
+            expected=f"{', '.join(model.task.labels)} ({model.task.kind}), as the model answers",
+        )
+    settings = msgspec.structs.replace(recipe.distill, epochs=epochs)
+    recipe = msgspec.structs.replace(recipe, seed=seed, student=model.name, distill=settings)
+    place, images = usable_device(device), Images(dataset)
+    train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
+    data = Ancestor(role="data", name=dataset.name, sha256=dataset.sha256())
+    with partial_folder(out, force=force, resume=resume) as folder:
+        fit(
+            model.module,
+            images,
+            train,
+            model.preprocess,
+            LabelObjective(dataset.labels, train, model.task.kind, len(model.task.labels), place),
+            validate_labels(images, val, dataset.labels, model.preprocess, model.task, place),
+            folder,
+            recipe=settings,
+            seed=seed,
+            device=place,
+            identity={"recipe": msgspec.to_builtins(recipe), "model": model.sha256, "data": data.sha256},
+            resume=resume,
+            report=Report(report, bar),
+        )
+        save_run(folder, replace(model, module=model.module.cpu()), recipe, (*model.ancestors, data))
+    shutil.rmtree(out / STATE)
+    return out
