@@ -5,11 +5,16 @@ Nothing heavy is imported here: each name loads when it is first used.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Telemetry of what EdgeFM calls is off. ONNX Runtime (1.29 and later) and OpenVINO send from their import on: so it is said here.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 VERBS = ("quickstart", "distill", "quantize", "export", "run", "inspect", "slim", "doctor")
 _CLASSES = {

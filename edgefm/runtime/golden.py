@@ -44,7 +44,7 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarr
             found, allowed = _difference(output, expected, name, bundle, precision)
             if not found <= allowed:  # NaN is never within
                 raise ParityError(
-                    f"its {name} for the golden input {golden.name} are off by {found:.2g}", expected=f"{allowed:g}"
+                    f"{name} off by {found:.2g} for the golden input {golden.name}", expected=f"at most {allowed:g}"
                 )
     return tensor
 

@@ -26,7 +26,7 @@ class OnnxRuntime:
         self._graph = variant.graphs["encoder"]
         self._size = batch
         self.precision = precision
-        onnxruntime.disable_telemetry_events()
+        onnxruntime.disable_telemetry_events()  # the way on Windows; elsewhere edgefm/__init__.py has done it
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4

@@ -5,21 +5,17 @@ Not a converter: the graph is what `export` wrote.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from threading import Lock
 
 import numpy as np
+import openvino
 
 from ...bundle import Bundle
 from ...errors import BundleError, InputError
 from ...spec.manifest import Variant
 from . import Running, run_batches
 from .compiled import CompiledModels
-
-# OpenVINO calls home through this module where it is installed
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
 
 
 class OpenVINO:

@@ -1,0 +1,191 @@
+"""One variant on one engine: precision read back, static batches, nothing trusted that was not made here."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgefm.bundle import Bundle, open_bundle
+from edgefm.errors import BundleError, InputError, MissingExtra
+from edgefm.runtime.cache import cache_folder, store
+from edgefm.runtime.cpu import cpu_features
+from edgefm.runtime.engines import ENGINES, installed, load_engine, version
+from edgefm.runtime.engines.compiled import CompiledModels
+
+from .conftest import MakeBundle, reference
+
+IMAGES = np.random.default_rng(0).normal(size=(7, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def bundle(make_bundle: MakeBundle, cache: Path) -> Iterator[Bundle]:
+    with open_bundle(make_bundle("multiclass")) as opened:
+        yield opened
+
+
+def load(bundle: Bundle, name: str, **options: Any) -> Any:
+    variant = next(variant for variant in bundle.manifest.variants if variant.engine == name)
+    return load_engine(name)(bundle, variant, **{"threads": 1, "precision": "fp32", **options})
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("batch", [1, 2, 7, 16])
+def test_any_number_of_images_through_any_static_batch(bundle: Bundle, name: str, batch: int) -> None:
+    engine = load(bundle, name, batch=batch)
+    for count in (0, 1, 6, 7):
+        outputs = engine(IMAGES[:count])
+        for output, expected in reference(3, IMAGES[:count]).items():
+            np.testing.assert_allclose(outputs[output], expected, atol=1e-4)
+            assert outputs[output].dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_outlives_the_bundle_that_it_came_from(make_bundle: MakeBundle, cache: Path, name: str) -> None:
+    with open_bundle(make_bundle("multiclass")) as opened:
+        engine = load(opened, name)
+    del opened
+    gc.collect()
+    np.testing.assert_allclose(engine(IMAGES)["logits"], reference(3, IMAGES)["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_graph_that_cannot_be_loaded_is_a_bundle_error(bundle: Bundle, name: str) -> None:
+    variant = next(variant for variant in bundle.manifest.variants if variant.engine == name)
+    files = ("labels.json", *variant.graphs["encoder"].files[1:])
+    broken = msgspec.structs.replace(
+        variant, graphs={"encoder": msgspec.structs.replace(variant.graphs["encoder"], files=files)}
+    )
+    with pytest.raises(BundleError, match=f"cannot load {variant.name}"):
+        load_engine(name)(bundle, broken, threads=1, precision="fp32")
+
+
+@pytest.mark.parametrize(("name", "precision"), [("onnx", "bf16"), ("onnx", "int8"), ("openvino", "int8")])
+def test_a_precision_that_the_variant_has_not_is_refused(bundle: Bundle, name: str, precision: str) -> None:
+    with pytest.raises(InputError, match=f"cannot run in {precision}"):
+        load(bundle, name, precision=precision)
+
+
+def test_openvino_runs_fp32_in_f32_also_where_bf16_is_its_default(bundle: Bundle) -> None:
+    engine = load(bundle, "openvino")
+    assert engine.precision == "fp32"
+    np.testing.assert_allclose(engine(IMAGES)["embedding"], reference(3, IMAGES)["embedding"], atol=1e-5)
+
+
+def test_openvino_runs_bf16_only_when_asked(bundle: Bundle) -> None:
+    if not (cpu_features().get("avx512_bf16") or cpu_features().get("amx_bf16")):
+        with pytest.raises(InputError, match="OpenVINO runs openvino-fp32 in f32"):
+            load(bundle, "openvino", precision="bf16")
+        return
+    off = np.abs(load(bundle, "openvino", precision="bf16")(IMAGES)["embedding"] - reference(3, IMAGES)["embedding"]).max()
+    assert 1e-4 < off < 0.05
+
+
+def test_a_precision_that_openvino_changes_is_noticed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda self, name: openvino.Type.bf16, raising=False)
+    with pytest.raises(InputError, match="OpenVINO runs openvino-fp32 in bf16; expected fp32"):
+        load(bundle, "openvino")
+
+
+def test_the_second_load_uses_the_compiled_model(bundle: Bundle, cache: Path) -> None:
+    first = load(bundle, "openvino")(IMAGES)
+    (blob,) = cache.rglob("*.blob")
+    written = blob.stat().st_mtime_ns
+    second = load(bundle, "openvino")(IMAGES)
+    assert list(cache.rglob("*.blob")) == [blob]
+    assert blob.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(first["logits"], second["logits"])
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9, 0.999])
+def test_one_changed_byte_of_a_compiled_model_and_it_is_made_anew(bundle: Bundle, cache: Path, where: float) -> None:
+    first = load(bundle, "openvino")(IMAGES)
+    (blob,) = cache.rglob("*.blob")
+    good = blob.read_bytes()
+    at = int(where * len(good))
+    blob.chmod(0o600)
+    blob.write_bytes(good[:at] + bytes([good[at] ^ 0x55]) + good[at + 1 :])
+    np.testing.assert_array_equal(load(bundle, "openvino")(IMAGES)["logits"], first["logits"])
+    (blob,) = cache.rglob("*.blob")
+    good = blob.read_bytes()
+    assert (blob.parent / "sha256").read_text() == sha256(good).hexdigest()
+    blob.chmod(0o600)
+    blob.write_bytes(good[: int(where * len(good))])
+    np.testing.assert_array_equal(load(bundle, "openvino")(IMAGES)["logits"], first["logits"])
+
+
+def test_the_oldest_compiled_models_are_forgotten(cache: Path) -> None:
+    for number in range(12):
+        with CompiledModels(f"bundle{number}", "key") as folder:
+            assert folder is not None
+            (folder / "x.blob").write_bytes(b"compiled")
+    left = {path.parts[-3] for path in cache.rglob("*.blob")}
+    assert len(left) == 8
+    assert "bundle11" in left
+
+
+def test_a_failed_compilation_leaves_nothing(cache: Path) -> None:
+    with CompiledModels("bundle", "key") as folder:
+        assert folder is not None
+    for kind in (RuntimeError, KeyboardInterrupt):
+        compiling = CompiledModels("bundle", "other")
+        folder = compiling.__enter__()
+        assert folder is not None
+        (folder / "x.blob").write_bytes(b"half")
+        compiling.__exit__(kind, kind(), None)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_without_a_cache_openvino_compiles_each_time(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_folder("openvino") is None
+    np.testing.assert_allclose(load(bundle, "openvino")(IMAGES)["logits"], reference(3, IMAGES)["logits"], atol=1e-4)
+
+
+def test_a_relative_cache_home_and_a_missing_home_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("x") == tmp_path / ".cache" / "edgefm" / "x"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert cache_folder("x") is None
+
+
+def test_a_file_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    assert store(tmp_path / "a", b"1")
+    assert store(tmp_path / "a", b"22")
+    assert (tmp_path / "a").read_bytes() == b"22"
+    (tmp_path / "folder").mkdir()
+    assert not store(tmp_path / "folder", b"in the way")
+    assert not store(tmp_path / "gone" / "a", b"")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, source in ENGINES.items():
+        assert installed(name)
+        assert version(name).startswith(f"{source.library}-")
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, source.library, None)
+            assert not installed(name)
+            with pytest.raises(MissingExtra, match=rf"edgefm\[{source.extra}\]"):
+                load_engine(name)
+
+
+def test_an_engine_of_a_later_edgefm_is_named() -> None:
+    with pytest.raises(InputError, match="no engine 'native'; expected one of openvino, onnx"):
+        load_engine("native")
+
+
+def test_openvino_telemetry_is_off() -> None:
+    load_engine("openvino")
+    assert sys.modules["openvino_telemetry"] is None
