@@ -12,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Telemetry of what EdgeFM calls is off. ONNX Runtime (1.29 and later) and OpenVINO send from their import on: so it is said here.
+# Telemetry of what EdgeFM calls is off. ONNX Runtime (1.29 on) and OpenVINO send from their import on, so it is said here.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
