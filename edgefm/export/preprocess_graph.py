@@ -3,9 +3,10 @@
 Not `Resize`: engines disagree on it. Both passes are matrix products with weights that the graph itself computes, which every
 engine answers alike, as long as it computes in float32 (OpenVINO: set `INFERENCE_PRECISION_HINT` to f32).
 
-    pixels ─┬▶ rows of block 1 ─▶ float, window ─▶ down [S / 4, h] @ [h, w C] ─┬▶ [S, w C] ─▶ [C, S, w] @ across [w, S] ─▶ ...
-            ├▶ ...                                                             │         ... ─▶ luma, clip, normalise ─▶ images
-            └▶ rows of block 4 ─▶ float, window ─▶ down [S / 4, h] @ [h, w C] ─┘
+Rows far apart share no source rows, so the vertical product works on blocks of output rows, each with its own h source rows:
+
+    pixels [H, W, C] ─▶ gather [B, h, W C] ─▶ float, window ─▶ down [B, S / B, h] @ [B, h, W C] ─▶ [S, W, C]
+                     ─▶ crop [C, S, w] ─▶ [C, S, w] @ across [w, S] ─▶ luma, clip, normalise ─▶ images
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..spec.preprocess import Preprocess
 
 OPSET = 20
-BLOCKS = 4  # rows far apart share no source rows: in four blocks the vertical product costs a quarter of the multiplications
+BLOCKS = 8  # of output rows; fewer cost more multiplications, more copy more rows twice
 IR_VERSION = 10
 LUMA = (0.299, 0.587, 0.114)
 
@@ -40,29 +41,25 @@ def build_preprocess_graph(spec: Preprocess) -> onnx.ModelProto:
     extent = g("Where", eight, g.constant(255.0), g.constant(high - low))
 
     shorter = g("Min", height, width)
-    vertical, horizontal = (_Axis(g, spec, side, shorter) for side in (height, width))
-    left, right, across = horizontal.weights(0, spec.size)  # [S, w]
-    both = g.constant([0, 1], np.int64)
-
-    def rows(first: int, count: int) -> str:
-        """Rows first .. first + count of the vertical pass, `[count, w C]`."""
-        above, below, down = vertical.weights(first, count)  # [count, h]
-        begin, end = (g("Concat", y, x, axis=0) for y, x in ((above, left), (below, right)))
-        x = g("Cast", g("Slice", "pixels", begin, end, both), to=TensorProto.FLOAT)
-        x = g("Flatten", x, axis=1)
-        if low != 0.0:
-            x = g("Sub", x, g("Where", eight, g.constant(0.0), g.constant(low)))
-        if low > 0.0 or high < 65535.0:
-            x = g("Clip", x, g.constant(0.0), extent)
-        return g("MatMul", down, x)
-
-    block = -(-spec.size // BLOCKS)
-    x = g("Concat", *(rows(j, min(block, spec.size - j)) for j in range(0, spec.size, block)), axis=0)
-    wide = g("Sub", right, left)
-    x = g("Reshape", x, g("Concat", g.constant([spec.size], np.int64), wide, g.row(depth), axis=0))  # [S, w, C]
-    x = g("Slice", x, g.constant([0], np.int64), g.constant([3], np.int64), g.constant([2], np.int64))
+    columns, across = _weights(g, spec, width, shorter, 1)  # [1, w], [1, S, w]
+    rows, down = _weights(g, spec, height, shorter, min(BLOCKS, spec.size))  # [B, h], [B, S / B, h]
+    x = g("Gather", "pixels", rows, axis=0)
+    x = g("Cast", x, to=TensorProto.FLOAT)
+    x = g("Reshape", x, g("Concat", g("Shape", rows), g.constant([-1], np.int64), axis=0))  # [B, h, W C]
+    if low != 0.0:
+        x = g("Sub", x, g("Where", eight, g.constant(0.0), g.constant(low)))
+    if low > 0.0 or high < 65535.0:
+        x = g("Clip", x, g.constant(0.0), extent)
+    x = g("MatMul", down, x)  # [B, S / B, W C]
+    x = g("Reshape", x, g("Concat", g.constant([-1], np.int64), g.row(width), g.row(depth), axis=0))  # [S and more, W, C]
+    columns = g("Squeeze", columns, g.constant([0], np.int64))
+    left, right = (g("Gather", columns, g.constant([index], np.int64)) for index in (0, -1))
+    begin = g("Concat", g.constant([0], np.int64), left, g.constant([0], np.int64), axis=0)
+    end = g("Add", right, g.constant([1], np.int64))
+    end = g("Concat", g.constant([spec.size], np.int64), end, g.constant([3], np.int64), axis=0)
+    x = g("Slice", x, begin, end)  # [S, w, 1 or 3]
     x = g("Transpose", x, perm=[2, 0, 1])  # [1 or 3, S, w]
-    x = g("MatMul", x, g("Transpose", across, perm=[1, 0]))
+    x = g("MatMul", x, g("Transpose", across, perm=[0, 2, 1]))
     x = g("Div", x, extent)
     if spec.channels == 1:
         grey = g("Equal", depth, g.whole(1))
@@ -90,57 +87,48 @@ def build_preprocess_graph(spec: Preprocess) -> onnx.ModelProto:
     )
 
 
-class _Axis:
-    """One axis that goes from n to m pixels, in whole numbers, and its weights."""
+def _weights(g: _Graph, spec: Preprocess, n: str, shorter: str, blocks: int) -> tuple[str, str]:
+    """The cropped matrix that resizes an axis of n pixels to m, in blocks of output pixels j with their own source pixels i.
 
-    def __init__(self, g: _Graph, spec: Preprocess, n: str, shorter: str) -> None:
-        self.g, self.n, self.bicubic = g, n, spec.filter == "bicubic"
-        self.m = g.whole(spec.resize_to)
-        if spec.resize == "shorter":
-            self.m = g("Div", g("Mul", self.m, n), shorter)
-        extra = g("Sub", self.m, g.whole(spec.size))
-        half_to_even = g("Mod", g("Div", extra, g.whole(2)), g.whole(2))
-        self.corner = g("Div", g("Add", extra, half_to_even), g.whole(2))
-        n32, self.m32 = g("Cast", n, to=TensorProto.FLOAT), g("Cast", self.m, to=TensorProto.FLOAT)
-        self.support = g("Max", g("Div", n32, self.m32), g.constant(1.0))
-        reach = g("Div", g("Mul", g.whole(4 if self.bicubic else 2), g("Max", n, self.m)), self.m)
-        self.reach = g("Add", reach, g.whole(2))
+    With I = 2 i + 1 - n and J = 2 j + 1 - m, both small near the centre, the kernel's argument of the spec is
+    (I - J n / m) / (2 max(n / m, 1)); J n / m is split into a whole number and a remainder, so float32 loses nothing.
 
-    def weights(self, first: int, count: int) -> tuple[str, str, str]:
-        """Rows first .. first + count of the cropped matrix, for the source pixels that matter to them.
+    Returns:
+        i: int64 `[blocks, L]`, the source pixels that matter to each block.
+        matrix: float32 `[blocks, ceil(S / blocks), L]`; rows past S repeat the last one.
+    """
+    zero, one, two, size = (g.whole(value) for value in (0, 1, 2, spec.size))
+    m = g.whole(spec.resize_to)
+    if spec.resize == "shorter":
+        m = g("Div", g("Mul", m, n), shorter)
+    extra = g("Sub", m, size)
+    corner = g("Div", g("Add", extra, g("Mod", g("Div", extra, two), two)), two)  # halves to even
 
-        With I = 2 i + 1 - n and J = 2 j + 1 - m, both small near the centre, the kernel's argument of the spec is
-        (I - J n / m) / (2 max(n / m, 1)); J n / m is split into a whole number and a remainder, so float32 loses nothing.
+    each = -(-spec.size // blocks)
+    j = np.minimum(np.arange(blocks * each), spec.size - 1).reshape(blocks, each, 1)
+    j = g("Add", g.constant(j, np.int64), corner)
+    scaled = g("Mul", g("Sub", g("Add", g("Mul", j, two), one), m), n)  # J n
+    remainder = g("Mod", scaled, m)
+    quotient = g("Div", g("Sub", scaled, remainder), m)  # [blocks, each, 1]
 
-        Returns:
-            low, high: int64 `[1]`, the source pixels low .. high.
-            matrix: float32 `[count, high - low]`.
-        """
-        g, n, column = self.g, self.n, self.g.constant([1], np.int64)
-        j = g("Add", g.constant(np.arange(first, first + count), np.int64), self.corner)
-        centre = g("Mul", g("Sub", g("Add", g("Mul", j, g.whole(2)), g.whole(1)), self.m), n)  # J n
-        remainder = g("Mod", centre, self.m)
-        quotient = g("Div", g("Sub", centre, remainder), self.m)
+    bicubic = spec.filter == "bicubic"
+    reach = g("Add", g("Div", g("Mul", g.whole(4 if bicubic else 2), g("Max", n, m)), m), two)
+    first, last = (g("Add", g("Gather", quotient, g.whole(row), axis=1), n) for row in (0, each - 1))  # [blocks, 1]
+    low = g("Max", g("Div", g("Sub", first, reach), two), zero)
+    high = g("Min", g("Div", g("Add", last, reach), two), n)
+    length = g("ReduceMax", g("Sub", high, low), keepdims=0)
+    i = g("Add", g("Min", low, g("Sub", n, length)), g("Range", zero, length, one))
 
-        ends = g("Add", g("Gather", quotient, g.constant([0, count - 1], np.int64)), n)
-        low = g("Sub", g("Gather", ends, g.constant([0], np.int64)), self.reach)
-        low = g("Div", g("Max", low, g.whole(0)), g.whole(2))
-        high = g("Add", g("Gather", ends, g.constant([1], np.int64)), self.reach)
-        high = g("Min", g("Div", high, g.whole(2)), n)
-
-        offset = g("Sub", g.whole(1), n)
-        scalar = g.constant([], np.int64)
-        begin, end = (g("Add", g("Mul", g("Reshape", edge, scalar), g.whole(2)), offset) for edge in (low, high))
-        t = g("Cast", g("Range", begin, end, g.whole(2)), to=TensorProto.FLOAT)  # I
-        t = g("Sub", t, g("Unsqueeze", g("Cast", quotient, to=TensorProto.FLOAT), column))
-        t = g("Sub", t, g("Unsqueeze", g("Div", g("Cast", remainder, to=TensorProto.FLOAT), self.m32), column))
-        t = g("Abs", g("Div", t, g("Mul", self.support, g.constant(2.0))))
-        if self.bicubic:
-            far = g("Where", g("Less", t, g.constant(2.0)), g.polynomial(t, -0.5, 2.5, -4.0, 2.0), g.constant(0.0))
-            k = g("Where", g("Less", t, g.constant(1.0)), g.polynomial(t, 1.5, -2.5, 0.0, 1.0), far)
-        else:
-            k = g("Max", g("Sub", g.constant(1.0), t), g.constant(0.0))
-        return low, high, g("Div", k, g("ReduceSum", k, column))
+    n32, m32, i32 = (g("Cast", value, to=TensorProto.FLOAT) for value in (n, m, g("Sub", g("Add", g("Mul", i, two), one), n)))
+    quotient, remainder = (g("Cast", value, to=TensorProto.FLOAT) for value in (quotient, remainder))
+    t = g("Sub", g("Sub", g("Unsqueeze", i32, g.constant([1], np.int64)), quotient), g("Div", remainder, m32))
+    t = g("Abs", g("Div", t, g("Mul", g("Max", g("Div", n32, m32), g.constant(1.0)), g.constant(2.0))))
+    if bicubic:
+        far = g("Where", g("Less", t, g.constant(2.0)), g.polynomial(t, -0.5, 2.5, -4.0, 2.0), g.constant(0.0))
+        k = g("Where", g("Less", t, g.constant(1.0)), g.polynomial(t, 1.5, -2.5, 0.0, 1.0), far)
+    else:
+        k = g("Max", g("Sub", g.constant(1.0), t), g.constant(0.0))
+    return i, g("Div", k, g("ReduceSum", k, g.constant([2], np.int64)))
 
 
 class _Graph:
