@@ -12,6 +12,7 @@ from .forge import MEMBERS, forge, manifest_of, refusal
 from .make_format1 import FIXTURE
 
 GOOD = FIXTURE.read_bytes()
+COMMENT = 185
 
 
 def with_names(*names: str) -> bytes:
@@ -212,13 +213,13 @@ def test_bytes_hidden_between_members_are_refused(tmp_path: Path) -> None:
 def test_evidence_that_was_changed_or_swapped_is_refused(tmp_path: Path) -> None:
     one = forge(manifest_of(), appended=[("evidence/a", b"1"), ("signatures/b", b"2")])
     other = forge(manifest_of(), appended=[("evidence/a", b"9"), ("signatures/b", b"2")])
-    assert "evidence or signatures have been changed" in refusal(tmp_path, other.replace(other[-185:], one[-185:]))
-    assert "evidence or signatures have been changed" in refusal(tmp_path, forge(manifest_of())[:-185] + GOOD[-185:])
+    assert "evidence or signatures have been changed" in refusal(tmp_path, other.replace(other[-COMMENT:], one[-COMMENT:]))
+    assert "evidence or signatures have been changed" in refusal(tmp_path, forge(manifest_of())[:-COMMENT] + GOOD[-COMMENT:])
 
 
 def test_another_manifest_under_the_same_comment_is_refused(tmp_path: Path) -> None:
     other = forge(manifest_of(name="evil"))
-    assert "manifest.json has been changed" in refusal(tmp_path, other[:-163] + GOOD[-163:])
+    assert "manifest.json has been changed" in refusal(tmp_path, other[:-COMMENT] + GOOD[-COMMENT:])
 
 
 def test_a_newer_format_is_named_with_what_to_do(tmp_path: Path) -> None:
