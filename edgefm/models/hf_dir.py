@@ -57,7 +57,7 @@ def load_hf_folder(
     settings = transformers.CONFIG_MAPPING[kind].from_dict({key: value for key, value in config.items() if key != "auto_map"})
     classifies = any(name.endswith("ForImageClassification") for name in config.get("architectures") or ())
     table = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING if classifies else transformers.MODEL_MAPPING
-    if type(settings) not in table:
+    if type(settings) not in table or table[type(settings)].main_input_name != "pixel_values":
         raise InputError(f"{where} is a {kind}, which takes no images", do="give an image encoder")
     files = find_weights(folder)
     state = read_weights(files)

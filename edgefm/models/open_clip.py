@@ -24,6 +24,7 @@ from .encoder import ImageTower
 from .loaded import LoadedModel
 from .timm_build import build_timm
 from .timm_names import check_timm_name
+from .vit_keys import vit_structure
 from .weights import State, fill, find_weights, read_weights, weights_sha256
 
 # open_clip/constants.py
@@ -57,11 +58,14 @@ def load_open_clip_folder(
     arguments = {"num_classes": 0, **vision.get("timm_model_args", {})}
     if vision.get("timm_pool"):
         arguments["global_pool"] = vision["timm_pool"]
-    trunk = build_timm(architecture, arguments, {"input_size": (3, size, size)}, where)
-    if trunk.pretrained_cfg["fixed_input_size"] and "img_size" not in arguments:
-        trunk = build_timm(architecture, arguments | {"img_size": size}, {}, where)
+    structure = vit_structure({key.removeprefix("trunk."): value for key, value in state.items()})
+    if structure is not None:
+        arguments.setdefault("img_size", structure.grid * structure.patch)
+    trunk = build_timm(architecture, arguments, {}, where)
     tower = ImageTower(trunk, _projection(state, where))
     fill(tower, {_renamed(key): value for key, value in state.items()}, where)
+    if structure is not None and structure.grid * structure.patch != size:
+        trunk.set_input_size(img_size=size)
     return LoadedModel(
         module=tower.eval(),
         preprocess=_preprocess(config.get("preprocess_cfg", {}), size, where),

@@ -23,21 +23,28 @@ SOURCES = {"url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source"
 def build_timm(architecture: str, arguments: Mapping[str, Any], cfg: Mapping[str, Any], where: object) -> Any:
     """A timm model without weights: on torch's meta device where that loses nothing, so that no time goes into random numbers.
 
+    Args:
+        arguments: of `timm.create_model`; `mlp_layer` may be "SwiGLUPacked".
+        cfg: the configuration's `pretrained_cfg`; empty for timm's own.
+
     Raises:
         InputError: arguments that the architecture does not take.
     """
-    known = {key: value for key, value in cfg.items() if key in FIELDS - SOURCES} | {"architecture": architecture}
-    if known.get("input_size"):
-        known["input_size"] = tuple(known["input_size"])
     options = dict(arguments)
+    known = {key: value for key, value in cfg.items() if key in FIELDS - SOURCES}
+    if known:
+        options["pretrained_cfg"] = known | {"architecture": architecture}
     if options.get("mlp_layer") == "SwiGLUPacked":
         options["mlp_layer"] = timm.layers.SwiGLUPacked
     try:
-        with torch.device("meta"):
-            model = timm.create_model(architecture, pretrained=False, pretrained_cfg=known, **options)
-        if set(dict(model.named_buffers())) <= set(model.state_dict()):
-            return model
-        return timm.create_model(architecture, pretrained=False, pretrained_cfg=known, **options)
+        try:
+            with torch.device("meta"):
+                model = timm.create_model(architecture, pretrained=False, **options)
+        except (RuntimeError, NotImplementedError):  # it computes with its initial weights
+            return timm.create_model(architecture, pretrained=False, **options)
+        # Buffers that no weights file holds have been computed, and on the meta device computed to nothing.
+        kept = set(dict(model.named_buffers())) <= set(model.state_dict())
+        return model if kept else timm.create_model(architecture, pretrained=False, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(
             f"timm's {architecture} cannot be built with the model_args in {where} ({error})", do="correct its config.json"

@@ -53,7 +53,10 @@ def load_timm_folder(
     arguments = _stated(config, cfg)
     if structure is not None and config.get("global_pool") is not None:
         arguments.setdefault("global_pool", config["global_pool"])
+    preprocess = preprocess_from_timm(_input_of(cfg, arguments), where)
     family = family_of(hub_id, architecture, structure)
+    if family is not None:
+        preprocess = msgspec.structs.replace(preprocess, **family.preprocess)
     model = build_timm(architecture, arguments, cfg, where)
     if structure is not None and misfits(model, state):
         heads: int | None = model.blocks[0].attn.num_heads if getattr(model, "embed_dim", 0) == structure.width else None
@@ -62,9 +65,6 @@ def load_timm_folder(
         arguments = vit_arguments(structure, arguments, heads=heads, where=where)
         model = build_timm(architecture, arguments, cfg, where)
     fill(model, state, where)
-    preprocess = preprocess_from_timm(_input_of(cfg, arguments), where)
-    if family is not None:
-        preprocess = msgspec.structs.replace(preprocess, **family.preprocess)
     if structure is not None and structure.grid * structure.patch != preprocess.size:
         # Positions learned at another size: interpolated once, here, as timm does when it loads them.
         model.set_input_size(img_size=preprocess.size)
