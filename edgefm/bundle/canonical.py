@@ -1,4 +1,4 @@
-"""The one way a struct is written as JSON: keys sorted, no spaces, every field present.
+"""The one way a struct is written as JSON: keys sorted, no spaces, every field that the writer knows.
 
 Not a general JSON writer: what reads back differently is refused.
 """
@@ -27,19 +27,28 @@ def encode(struct: T) -> tuple[bytes, T]:
     return msgspec.json.encode(read_back, order="sorted"), read_back
 
 
-def decode(data: bytes, kind: type[T], name: str) -> T:
+def decode(data: bytes, kind: type[T], name: str, *, complete: bool = False) -> T:
     """Read the struct from its canonical bytes; `name` is for messages.
 
+    Canonical is judged on the JSON, not on the struct: a field that did not exist when the file was written takes its default,
+    unless `complete` says that all fields must be there.
+
     Raises:
-        BundleError: not JSON, not this struct, or not the bytes that `encode` would have written.
+        BundleError: not JSON, not this struct, or not canonical.
     """
     try:
         struct = msgspec.json.decode(data, type=kind)
-        canonical = msgspec.json.encode(struct, order="sorted")
+        canonical = msgspec.json.encode(struct if complete else msgspec.json.decode(data), order="sorted")
+    except msgspec.ValidationError as error:
+        raise BundleError(
+            f"{name} does not hold a {kind.__name__} as this EdgeFM knows it ({error})",
+            do="get the file again, or upgrade EdgeFM here if the bundle was made by a newer one",
+        ) from error
     except (msgspec.MsgspecError, RecursionError, OverflowError, UnicodeError) as error:
-        raise BundleError(f"{name} cannot be read ({error})", expected=f"the canonical JSON of a {kind.__name__}") from error
+        raise BundleError(f"{name} cannot be read ({error})", expected="canonical JSON") from error
     if canonical != data:
         raise BundleError(
-            f"{name} is not canonical JSON", expected="sorted keys, each once, no spaces, shortest numbers, every field present"
+            f"{name} is not canonical JSON",
+            expected="sorted keys, each once, no spaces, shortest numbers" + ", every field" * complete,
         )
     return struct

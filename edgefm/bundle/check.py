@@ -63,7 +63,7 @@ def check(view: memoryview) -> Checked:
     _check_chunks(view, manifest, where)
     if _json(view, LABELS, where) != msgspec.json.encode(manifest.task.labels):
         raise BundleError(f"{LABELS} differs from the labels in {MANIFEST}")
-    preprocess = decode(_json(view, PREPROCESS, where), Preprocess, PREPROCESS)
+    preprocess = decode(_json(view, PREPROCESS, where), Preprocess, PREPROCESS, complete=True)
     return Checked(identity, manifest, preprocess, where)
 
 

@@ -24,9 +24,9 @@ def test_every_byte_flipped_is_refused_and_no_parser_sees_it(
     seen: set[bytes] = set()
     decode, parse = check.decode, msgspec.json.decode
 
-    def watched_decode(data: bytes, *rest: Any) -> Any:
+    def watched_decode(data: bytes, *rest: Any, **options: Any) -> Any:
         seen.add(data)
-        return decode(data, *rest)
+        return decode(data, *rest, **options)
 
     def watched_parse(data: bytes, **rest: Any) -> Any:
         seen.add(data)
