@@ -47,8 +47,6 @@ def decode(data: bytes, kind: type[T], name: str, *, complete: bool = False) -> 
     except (msgspec.MsgspecError, RecursionError, OverflowError, UnicodeError) as error:
         raise BundleError(f"{name} cannot be read ({error})", expected="canonical JSON") from error
     if canonical != data:
-        raise BundleError(
-            f"{name} is not canonical JSON",
-            expected="sorted keys, each once, no spaces, shortest numbers" + ", every field" * complete,
-        )
+        rule = "sorted keys, each once, no spaces, shortest numbers" + ", every field" * complete
+        raise BundleError(f"{name} is not canonical JSON", expected=rule)
     return struct
