@@ -38,7 +38,6 @@ _PLUGINS = {
     b"BM": ("BMP", "BmpImagePlugin", "BmpImageFile"),
     b"RIFF": ("WebP", "WebPImagePlugin", "WebPImageFile"),
 }
-_GREY = {"L", "LA", "La"}
 _COLOUR = {"RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 _GROUPS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # a data set without preamble starts with group 0002 or 0008
 
@@ -82,6 +81,8 @@ def _decode(file: BinaryIO, name: str, suffix: str, frame: int | None) -> np.nda
     if not head:
         raise ImageError(f"{name} is empty (0 bytes)", do="copy the file again")
     plugin = next((value for magic, value in _PLUGINS.items() if head.startswith(magic)), None)
+    if head[:4] == b"RIFF" and head[8:12] != b"WEBP":
+        plugin = None
     if head[128:132] == b"DICM" or (plugin is None and (suffix == ".dcm" or head[:2] in _GROUPS)):
         from .dicom import decode_dicom
 
@@ -180,8 +181,8 @@ def _tiff(image: Image, tag: int, default: Any) -> Any:
 
 def _pixels(image: Image, name: str) -> np.ndarray:
     mode = image.mode
-    if mode in _GREY:
-        return np.asarray(image.getchannel(0) if mode != "L" else image)
+    if mode in ("L", "LA", "La"):
+        return np.asarray(image if mode == "L" else image.convert("LA").getchannel(0))
     if mode == "1":
         return np.asarray(image.convert("L"))
     if mode == "P":
