@@ -23,6 +23,8 @@ _CLASSES = {
     "Bundle": "edgefm.bundle",
     "open_bundle": "edgefm.bundle",
     "EdgeFMError": "edgefm.errors",
+    "Preprocess": "edgefm.spec.preprocess",
+    "Task": "edgefm.spec.task",
 }
 
 

@@ -5,6 +5,7 @@ Not the commands themselves (`cli.py`).
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from .errors import EdgeFMError
 
 INTERRUPTED = 130
 TERMINATED = 143
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -42,7 +44,10 @@ def main() -> int:
 def _run(arguments: list[str]) -> int:
     from .cli import root
 
-    result = root().main(arguments, prog_name="edgefm", standalone_mode=False)
+    command = root()
+    # Not command.main(): it would take Ctrl-C and a closed pipe away from us.
+    with command.make_context("edgefm", arguments) as context:
+        result = command.invoke(context)
     return result if isinstance(result, int) else 0
 
 
@@ -50,27 +55,31 @@ def _ended(error: BaseException, stop: int) -> int:
     """The exit code of an exception, after one line on stderr."""
     import click
 
-    if stop or isinstance(error, (KeyboardInterrupt, click.Abort)):
+    if stop or isinstance(error, KeyboardInterrupt):
         return _say(f"stopped{_resume_hint()}", stop or INTERRUPTED)
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
     if isinstance(error, BrokenPipeError):
-        # The reader went away; nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()  # the reader went away; nobody is left to tell
         return 0
     if isinstance(error, EdgeFMError):
         return _say(str(error), error.exit_code)
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return _say(error.format_message(), 2)
     if isinstance(error, click.ClickException):
         verb = getattr(getattr(error, "ctx", None), "command_path", "edgefm")
         line = " ".join(error.format_message().split())
         return _say(f"{line} (see {verb} --help)", 2)
     if isinstance(error, MemoryError):
         return _say("there is not enough memory. Close other programs, or take a smaller batch: --set distill.batch=8.", 2)
-    if isinstance(error, OSError) and error.filename is not None:
-        return _say(f"{error.filename}: {error.strerror}. Check the path, its permissions and the free space.", 2)
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        if error.filename is None:
+            _forget_stdout()
+        return _say(f"{error.filename or 'the output'}: {error.strerror}. Check the path, its permissions and the free space.", 2)
     return _say(f"a bug of ours: {_one_line(error)}. The traceback is in {_keep(error)}; please send it to us.", 1)
+
+
+def _forget_stdout() -> None:
+    """Throw away what stdout still holds, so that the interpreter does not try to write it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str, code: int) -> int:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .progress import Bar
+
 if TYPE_CHECKING:
     from .runtime.session import Answer, Session
     from .spec.recipe import Recipe
@@ -85,21 +87,24 @@ def distill(
     """
     from .distill import distill as distil_student
 
-    return distil_student(
-        teacher,
-        student,
-        data,
-        Path(out),
-        recipe=_recipe(recipe, set, seed=seed, student=student),
-        resume=resume,
-        force=force,
-        dry_run=dry_run,
-        device=device,
-        tap=tap,
-        licence=licence,
-        trust_remote_code=trust_remote_code,
-        report=_say,
-    )
+    settings = _recipe(recipe, set, seed=seed, student=student)
+    with Bar() as bar:
+        return distil_student(
+            teacher,
+            settings.student,
+            data,
+            Path(out),
+            recipe=settings,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            device=device,
+            tap=tap,
+            licence=licence,
+            trust_remote_code=trust_remote_code,
+            report=_say,
+            bar=bar,
+        )
 
 
 def quantize(
@@ -185,9 +190,14 @@ def export(
     Returns:
         `out`.
     """
-    from . import export as room
+    common = {"licence": licence, "trust_remote_code": trust_remote_code, "force": force, "report": _say}
+    if standalone is None:
+        from .export.fp32 import export as export_bundle
 
-    raise NotImplementedError(room)
+        return export_bundle(model, Path(out), **common)
+    from .export.standalone import export_standalone
+
+    return export_standalone(model, standalone, Path(out), **common)
 
 
 def run(

@@ -129,10 +129,8 @@ def _log_to_stderr(level: str) -> None:
     """Our own messages as plain lines on stderr; libraries speak only from `--log-level debug` on."""
     import warnings
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("edgefm")
-    ours.handlers, ours.propagate = [handler], False
+    ours.handlers, ours.propagate = [_Lines()], False
     ours.setLevel(level.upper())
     if level == "debug":
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -142,20 +140,31 @@ def _log_to_stderr(level: str) -> None:
         warnings.simplefilter("ignore")
 
 
+class _Lines(logging.Handler):
+    """Messages as lines on what stderr is at the time: a progress bar puts itself there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
 def _parameter(parameter: inspect.Parameter, text: str) -> click.Parameter:
     name, kind, text = parameter.name, parameter.annotation, text[0].upper() + text[1:]
     required = parameter.default is parameter.empty
     choices = [each for each in (kind, *get_args(kind)) if each is not type(None) and each is not None]
     many = kind == tuple[str, ...]
     if required and name not in SHORT and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-        return click.Argument([name], metavar=name.upper() + ("..." if many else ""), nargs=-1 if many else 1)
+        metavar = name.upper() + ("..." if many else "")
+        return click.Argument([name], metavar=metavar, nargs=-1 if many else 1, required=True)
     flag = "--" + name.replace("_", "-")
     names = [flag, name] + ([SHORT[name]] if name in SHORT else [])
     if kind is bool:
         return click.Option(names, is_flag=True, default=parameter.default, help=text)
     default = None if required or many else parameter.default
-    options: dict[str, Any] = {"help": text, "required": required, "default": default, "show_default": default is not None}
+    options: dict[str, Any] = {"help": text, "required": required}
+    if not required:
+        options |= {"default": default, "show_default": default is not None}
     if many:
+        options.pop("default", None)
         return click.Option(names, multiple=True, metavar=METAVARS.get(name, name.upper()), **options)
     literal = next((each for each in choices if get_origin(each) is Literal), None)
     if literal is not None:

@@ -129,8 +129,7 @@ def _bundle_lines(found: dict[str, Any]) -> list[str]:
         f"input       {shape}, {prepare['resize']} side to {prepare['resize_to']}, {prepare['filter']}; "
         f"16-bit window {low:g} to {high:g}",
         f"golden      {found['golden']} generated inputs with expected outputs",
-        f"made with   EdgeFM {found['edgefm']}; "
-        + ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items())),
+        "made with   " + ", ".join([f"EdgeFM {found['edgefm']}", *(f"{name} {each}" for name, each in sorted(found["versions"].items()))]),
         "",
         *_variant_lines(found),
         "",
