@@ -83,8 +83,11 @@ def _binary(names: tuple[str, ...], known: bool, positive: str, notes: list[str]
 
 
 def _is_negative(name: str, other: str) -> bool:
-    plain = name.lower().replace("_", " ").replace("-", " ").strip()
-    return plain.replace(" ", "") in _NEGATIVE or (plain.startswith(_NEGATIVE_START) and not other.lower().startswith(plain))
+    plain = name.lower().replace("_", " ").replace("-", " ")
+    parts = [part.strip() for part in plain.split(",")]
+    if all(part.replace(" ", "") in _NEGATIVE for part in parts):
+        return True
+    return plain.startswith(_NEGATIVE_START) and not other.lower().startswith(_NEGATIVE_START)
 
 
 def _rank(label: str) -> tuple[int, int, str]:
