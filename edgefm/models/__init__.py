@@ -7,6 +7,7 @@ Nothing here imports torch until a name that needs it is used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from .students import PRESETS, Preset, build_student
     from .taps import Tap, list_taps
     from .teachers import load_model
+
+# Read once, when huggingface_hub is imported: without it even look-ups in the cache ask the hub which program is calling.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "LoadedModel": "loaded",

@@ -12,6 +12,8 @@ from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ..errors import InputError
 from ..spec.preprocess import Preprocess
 
@@ -111,7 +113,7 @@ def _filter(name: str, where: str) -> Filter:
 
 def _preprocess(where: str, **fields: Any) -> Preprocess:
     try:
-        return Preprocess(**fields)
+        return msgspec.convert(fields, Preprocess)
     except ValueError as error:
         raise InputError(f"the preprocessing of {where} is not usable: {error}", do="correct its configuration") from error
 

@@ -8,7 +8,6 @@ seconds without a network; here one connection is tried first, for at most `PATI
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -85,7 +84,7 @@ def fetch_file(repo: str, names: Sequence[str]) -> Path:
     Raises:
         InputError: as `fetch_folder`.
     """
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import HfApi, errors, hf_hub_download, try_to_load_from_cache
 
     for name in names:
         cached = try_to_load_from_cache(repo, name)
@@ -93,7 +92,7 @@ def fetch_file(repo: str, names: Sequence[str]) -> Path:
             return Path(cached)
     with _translated(repo):
         if not reachable():
-            return Path(hf_hub_download(repo, names[0], local_files_only=True))
+            raise errors.LocalEntryNotFoundError(repo)
         there = HfApi().list_repo_files(repo)
         name = next((name for name in names if name in there), names[0])
         return Path(hf_hub_download(repo, name))
@@ -115,7 +114,6 @@ def _wanted(names: Sequence[str]) -> list[str]:
 def _translated(repo: str) -> Iterator[None]:
     from huggingface_hub import errors
 
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         yield
     except errors.HFValidationError as error:
