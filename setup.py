@@ -57,7 +57,7 @@ def extensions() -> list[Extension]:
             include_dirs=["csrc", pybind11.get_include()],
             depends=[str(path) for path in sorted(Path("csrc").rglob("*")) if path.suffix in (".h", ".inl")],
             extra_compile_args=FLAGS,
-            extra_link_args=["-pthread", "-s"],
+            extra_link_args=["-pthread"],
             language="c++",
             optional=True,
         )

@@ -23,6 +23,7 @@ except ImportError:
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 LONGEST_SIDE = 2**24  # longer, and an index is no exact float32
+SERIAL = 2**18  # multiplications that OpenBLAS does in one thread: more threads wait for each other where other work runs
 BLOCK = 16  # output rows per matrix product; the windows of neighbours overlap, so each source row is converted about once
 
 
@@ -135,7 +136,15 @@ def _blocks(first: int, count: int) -> list[tuple[int, int]]:
 
 def _multiply(matrices: list[tuple[int, np.ndarray]], rows: Callable[[int, int], np.ndarray]) -> np.ndarray:
     """The products of every matrix with the source rows it starts at, one below the other."""
-    return np.concatenate([matrix @ rows(low, low + matrix.shape[1]) for low, matrix in matrices])
+    products = []
+    for low, matrix in matrices:
+        source = rows(low, low + matrix.shape[1])
+        product = np.empty((matrix.shape[0], source.shape[1]), np.float32)
+        step = max(1, SERIAL // matrix.size)
+        for x in range(0, source.shape[1], step):
+            np.matmul(matrix, source[:, x : x + step], out=product[:, x : x + step])
+        products.append(product)
+    return np.concatenate(products)
 
 
 class Preprocessor:
