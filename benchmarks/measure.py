@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).resolve().parent / "results"
+sys.path.insert(0, str(RESULTS.parent.parent))  # the checkout, so that the benchmarks need no installed edgefm
 LIBRARIES = ("edgefm", "numpy", "Pillow", "onnxruntime", "openvino", "torch", "timm", "nncf", "opencv-python-headless")
+
+
+PAUSE = 0.005  # seconds before each call, so that threads of the one before, which spin for more work, have gone to sleep
+LOAD_BEFORE = round(os.getloadavg()[0], 2)
 
 
 class Timing(NamedTuple):
@@ -29,8 +34,9 @@ class Timing(NamedTuple):
 
 
 class Process(NamedTuple):
-    """One finished process: wall seconds, peak resident memory in MiB, what it printed."""
+    """One finished process: seconds to its first line of output, seconds to its end, peak resident MiB, what it printed."""
 
+    first_line: float
     seconds: float
     peak_mib: float
     stdout: str
@@ -52,7 +58,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_threads": usable_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_before": LOAD_BEFORE,
         "system": f"{platform.system()} {platform.release()}",
         "versions": versions,
     }
@@ -76,6 +82,7 @@ def alternate(contenders: Mapping[str, Callable[[], object]], runs: int, warmup:
     taken: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warmup + runs):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(PAUSE)
             start = time.perf_counter()
             contenders[name]()
             if turn >= warmup:
@@ -91,7 +98,7 @@ def ratio(a: Timing, b: Timing) -> float:
 def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
     """Run a command to its end, from before `exec` to its exit; the peak is the kernel's own count for that process (`wait4`).
 
-    Linux counts the memory of the parent at the moment of the fork as the child's: keep the calling script small.
+    Linux counts the peak of the parent as the child's, until the child has grown beyond it: keep the calling script small.
 
     Raises:
         RuntimeError: it failed; the message holds the end of what it wrote to stderr.
@@ -100,7 +107,9 @@ def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> 
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert child.stdout is not None
     assert child.stderr is not None
-    stdout, stderr = child.stdout.read(), child.stderr.read()
+    line = child.stdout.readline()
+    first_line = time.perf_counter() - start
+    stdout, stderr = line + child.stdout.read(), child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -109,7 +118,7 @@ def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> 
     if child.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} … ended with {child.returncode}: {stderr[-2000:]}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Process(seconds, usage.ru_maxrss / unit, stdout)
+    return Process(first_line, seconds, usage.ru_maxrss / unit, stdout)
 
 
 def save(name: str, payload: Mapping[str, Any]) -> Path:

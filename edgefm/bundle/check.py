@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from threading import Thread
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from .names import LABELS, MANIFEST, PREPROCESS, is_appended
 CHUNK = 1 << 20
 LARGEST_JSON = 1 << 24
 MOST_THREADS = 8
+Forget = Callable[[int, int], None]
 
 
 class Checked(NamedTuple):
@@ -47,8 +48,8 @@ class _Version(msgspec.Struct):
     format: int
 
 
-def check(view: memoryview) -> Checked:
-    """Check a whole bundle, given as unsigned 8-bit `[file size]`.
+def check(view: memoryview, forget: Forget = lambda start, stop: None) -> Checked:
+    """Check a whole bundle, given as unsigned 8-bit `[file size]`; `forget(start, stop)` is called for bytes that are done.
 
     Raises:
         BundleError: what is wrong, without the name of the file.
@@ -60,7 +61,7 @@ def check(view: memoryview) -> Checked:
     manifest = _read_manifest(data)
     _check_listing(manifest, data, members)
     check_references(manifest)
-    _check_chunks(view, manifest, where)
+    _check_chunks(view, manifest, where, forget)
     if _json(view, LABELS, where) != msgspec.json.encode(manifest.task.labels):
         raise BundleError(f"{LABELS} differs from the labels in {MANIFEST}")
     preprocess = decode(_json(view, PREPROCESS, where), Preprocess, PREPROCESS, complete=True)
@@ -141,7 +142,7 @@ def _check_listing(manifest: Manifest, data: bytes, members: Sequence[Member]) -
             raise BundleError(f"{name} is stated to have {found}", expected=expected)
 
 
-def _check_chunks(view: memoryview, manifest: Manifest, where: Mapping[str, Place]) -> None:
+def _check_chunks(view: memoryview, manifest: Manifest, where: Mapping[str, Place], forget: Forget) -> None:
     chunks = []
     for name, entry in manifest.entries.items():
         _, start, stop = where[name]
@@ -152,7 +153,10 @@ def _check_chunks(view: memoryview, manifest: Manifest, where: Mapping[str, Plac
     right: set[_Chunk] = set()
 
     def work(part: Sequence[_Chunk]) -> None:
-        right.update(chunk for chunk in part if sha256(view[chunk.start : chunk.stop]).hexdigest() == chunk.sha256)
+        for chunk in part:
+            if sha256(view[chunk.start : chunk.stop]).hexdigest() == chunk.sha256:
+                right.add(chunk)
+            forget(chunk.start, chunk.stop)
 
     count = max(1, min(_threads(), MOST_THREADS, sum(chunk.stop - chunk.start for chunk in chunks) // (2 * CHUNK)))
     threads = [Thread(target=work, args=(chunks[i::count],)) for i in range(1, count)]

@@ -8,11 +8,14 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from ..errors import BundleError
 from .check import Checked, check
+
+Identity = tuple[int, int, int, int]
 
 
 class Bundle:
@@ -25,9 +28,10 @@ class Bundle:
         preprocess: how pixels become the model's input.
     """
 
-    def __init__(self, path: Path, checked: Checked, mapped: mmap.mmap) -> None:
+    def __init__(self, path: Path, checked: Checked, mapped: mmap.mmap, identity: Identity) -> None:
         self.path, self.id, self.manifest, self.preprocess, self._places = path, *checked
         self._map: mmap.mmap | None = mapped
+        self._identity = identity
 
     def names(self) -> tuple[str, ...]:
         """Names of all members, in the order of the file: `manifest.json` first, evidence and signatures last."""
@@ -49,6 +53,20 @@ class Bundle:
         _, start, stop = self._places[name]
         return memoryview(self._map)[start:stop]
 
+    def start(self, name: str) -> int:
+        """The first byte of a member in the file, for an engine that maps the file itself. Raises `BundleError` as `view`."""
+        self.view(name).release()
+        return self._places[name].start
+
+    def check_in_place(self) -> None:
+        """Raise `BundleError` if `path` leads to another file by now: what an engine maps by name must be what was checked."""
+        try:
+            found = _identity(os.stat(self.path))
+        except OSError:
+            found = None
+        if found != self._identity:
+            raise BundleError(f"{self.path} was replaced while it was being loaded", do="open it again")
+
     def close(self) -> None:
         """Give the map back; while views are in use, the last of them does."""
         mapped, self._map = self._map, None
@@ -69,21 +87,29 @@ def open_bundle(path: str | Path) -> Bundle:
         BundleError: no such file, not a bundle, damaged anywhere, unsafe, or of a newer format.
     """
     path = Path(path)
-    mapped = _map(path)
+    mapped, identity = _map(path)
     try:
         with memoryview(mapped) as view:
-            checked = check(view)
+            checked = check(view, partial(_forget, mapped))
     except BundleError as error:
         _close(mapped)
         do = error.do or "get the file again from where it was made"
         raise BundleError(f"{path}: {error.found}", expected=error.expected, do=do) from error
-    # the check has touched every page: let them go, and count only what is used from here on as this process's memory
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
-    return Bundle(path, checked, mapped)
+    return Bundle(path, checked, mapped, identity)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _forget(mapped: mmap.mmap, start: int, stop: int) -> None:
+    """Let the pages between go after reading them once: only what is used later counts as this process's memory."""
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _map(path: Path) -> tuple[mmap.mmap, Identity]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -91,9 +117,10 @@ def _map(path: Path) -> mmap.mmap:
         if not stat.S_ISREG(mode):
             raise BundleError(f"{path} is a device or a pipe", expected="a .efm file", do="save it as a file first")
         with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
+            found = os.fstat(file.fileno())
+            if not found.st_size:
                 raise BundleError(f"{path} is empty", expected="a .efm file", do="get the file again from where it was made")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), _identity(found)
     except FileNotFoundError as error:
         raise BundleError(f"{path} does not exist", expected="a .efm file", do="check the path") from error
     except (OSError, ValueError) as error:

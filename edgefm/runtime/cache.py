@@ -6,7 +6,6 @@ Not a place for anything that would be missed. Where it cannot be used nothing f
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -30,6 +29,8 @@ def cache_folder(*parts: str) -> Path | None:
 
 def store(path: Path, data: bytes) -> bool:
     """Write a small file whole or not at all, also while other processes write it; False where it cannot be written."""
+    import tempfile
+
     try:
         handle, name = tempfile.mkstemp(prefix=path.name, suffix=".partial", dir=path.parent)
     except OSError:

@@ -10,7 +10,6 @@ import os
 import time
 from hashlib import sha256
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -163,7 +162,7 @@ def _time(engine: Engine, tensor: np.ndarray) -> float:
         start = time.perf_counter()
         engine(tensor)
         taken.append((time.perf_counter() - start) * 1e3)
-    return round(median(taken), 3)
+    return round(sorted(taken)[len(taken) // 2], 3)
 
 
 def _memory(bundle: Bundle, runnable: list[Candidate], threads: int) -> Path | None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, its weights handed over from the mapped bundle.
+"""ONNX Runtime on the CPU, its weights mapped from the bundle.
 
 Not a converter: the graph is what `export` wrote, and the precision is the graph's own.
 """
@@ -15,6 +15,7 @@ from ...bundle import Bundle
 from ...errors import BundleError, InputError
 from ...spec.manifest import Variant
 from . import Running, run_batches
+from .external import point_into
 
 
 class OnnxRuntime:
@@ -33,15 +34,16 @@ class OnnxRuntime:
         # threads that spin while they wait win 5 % on an idle PC and lose half the speed on a busy one
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model, *weights = self._graph.files
-        # ONNX Runtime keeps no reference to these windows on the map: they must live as long as the session
-        self._views = [bundle.view(file) for file in weights]
-        if weights:
-            names = [PurePosixPath(file).name for file in weights]
-            options.add_external_initializers_from_files_in_memory(names, self._views, [len(view) for view in self._views])
+        # ONNX Runtime refuses a link that leads out of the folder it is told
+        path = bundle.path.resolve()
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+        starts = {PurePosixPath(file).name: bundle.start(file) for file in weights}
         try:
-            self._session = onnxruntime.InferenceSession(bytes(bundle.view(model)), options, providers=["CPUExecutionProvider"])
+            pointed = point_into(bundle.view(model), path.name, starts)
+            self._session = onnxruntime.InferenceSession(pointed, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but this
             raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {variant.name} ({error})") from error
+        bundle.check_in_place()
         self._input = self._graph.inputs[0].name
         self._outputs = [out.name for out in self._graph.outputs]
 
