@@ -21,13 +21,14 @@ from ..data.images import check_images
 from ..data.sources import load_data
 from ..errors import InputError
 from ..models import LoadedModel, Outputs, build_student, load_model, save_run
+from ..models.encoder import TimmEncoder
 from ..partial import check_output, partial_folder
 from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
 from ..spec.task import Task, make_task
 from ..train.checkpoint import STATE, State
 from ..train.images import Images
-from ..train.loop import Validate, fit
+from ..train.loop import Training, Validate, fit
 from ..train.objective import LabelObjective, Objective
 from ..train.precision import choose_precision, to_device, usable_device
 from ..train.predict import all_outputs, predict
@@ -135,21 +136,31 @@ def _plan(teacher: LoadedModel, dataset: Dataset, recipe: Recipe, device: torch.
             expected=f"the labels of the teacher {teacher.name}: {_some(task.labels)} ({task.kind})",
             do="rename the labels, or take a teacher of this task",
         )
-    images = Images(dataset)
-    train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
-    build = {"preprocess": teacher.preprocess, "seed": recipe.seed, "pretrained": recipe.distill.pretrained}
-    if task.kind == "embedding":
-        probe = predict(teacher.module, images, train[:1], teacher.preprocess, device=_teacher_device(teacher, device), precision="fp32")
-        width = all_outputs(probe).embedding.shape[1]
-        # The classifier of a timm model with D classes is the projection into the teacher's space.
-        student = build_student(recipe.student, task=make_task("multilabel", tuple(map(str, range(width)))), **build)
-        student.module.pooling = "projected"
-        student = replace(student, task=task)
-    else:
-        student = build_student(recipe.student, task=task, **build)
-    if student.licence == "unknown":  # weights from the seed: what binds them is the teacher's licence
-        student = replace(student, licence=teacher.licence)
+    images, train = Images(dataset), dataset.of("train")
+    student = _student(teacher, images, train, recipe, device)
+    val = np.flatnonzero(dataset.splits == "val")
     return Plan(teacher=teacher, student=student, images=images, train=train, val=val, recipe=recipe, device=device)
+
+
+def _student(teacher: LoadedModel, images: Images, train: np.ndarray, recipe: Recipe, device: torch.device) -> LoadedModel:
+    """The student, before training. Of a teacher without logits it learns the embedding: `pooling` "projected"."""
+    task = teacher.task
+    if task.kind == "embedding":
+        width = _outputs(teacher, images, train[:1], device).embedding.shape[1]
+        task = make_task("multilabel", tuple(map(str, range(width))))
+    student = build_student(
+        recipe.student,
+        task=task,
+        preprocess=teacher.preprocess,
+        seed=recipe.seed,
+        pretrained=recipe.distill.pretrained,
+    )
+    assert isinstance(student.module, TimmEncoder)
+    if teacher.task.kind == "embedding":
+        student.module.pooling = "projected"
+    # Weights from the seed have no licence of their own: what binds them is the teacher's.
+    licence = teacher.licence if student.licence == "unknown" else student.licence
+    return replace(student, task=teacher.task, licence=licence)
 
 
 def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Report) -> None:
@@ -162,22 +173,19 @@ def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Rep
         "student": student.sha256,
         "data": data.sha256,
     }
-    asked = _outputs(plan, teacher) if len(plan.val) else None
-    state = fit(
-        student.module,
-        plan.images,
-        plan.train,
-        student.preprocess,
-        _objective(plan, folder, identity),
-        _validate(plan, asked),
-        folder,
+    asked = _outputs(teacher, plan.images, plan.val, plan.device) if len(plan.val) else None
+    training = Training(
+        module=student.module,
+        images=plan.images,
+        train=plan.train,
+        spec=student.preprocess,
+        objective=_objective(plan, folder, identity),
+        validate=_validate(plan, asked),
         recipe=plan.recipe.distill,
         seed=plan.recipe.seed,
         device=plan.device,
-        identity=identity,
-        resume=resume,
-        report=report,
     )
+    state = fit(training, folder, identity=identity, resume=resume, report=report)
     _evaluate(plan, asked, state, folder, report)
     origin = Ancestor(role="teacher", name=teacher.name, licence=teacher.licence, sha256=teacher.sha256)
     student.module.cpu()
@@ -187,7 +195,7 @@ def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Rep
 def _objective(plan: Plan, folder: Path, identity: dict[str, Any]) -> Objective:
     settings, task = plan.recipe.distill, plan.task
     labels, losses = plan.dataset.labels, settings.losses
-    device = _teacher_device(plan.teacher, plan.device)
+    device = _device_of(plan.teacher, plan.device)
     table = TeacherTable(
         teacher=plan.teacher,
         answer="embedding" if task.kind == "embedding" else "logits",
@@ -225,7 +233,8 @@ def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, r
     found: dict[str, Any] = {"best_epoch": state.best_epoch, "precision": state.precision, "images": len(plan.val)}
     if teacher is not None:
         labels = plan.dataset.labels
-        found |= evaluate(_outputs(plan, plan.student), teacher, None if labels is None else labels[plan.val], plan.task)
+        student = _outputs(plan.student, plan.images, plan.val, plan.device)
+        found |= evaluate(student, teacher, None if labels is None else labels[plan.val], plan.task)
         for who in ("teacher", "student", "between"):
             if found.get(who):
                 words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found[who].items())
@@ -233,15 +242,15 @@ def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, r
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _outputs(plan: Plan, model: LoadedModel) -> Outputs:
-    """The answers on `val` in fp32."""
-    device = _teacher_device(model, plan.device)
-    return all_outputs(predict(model.module, plan.images, plan.val, model.preprocess, device=device, precision="fp32"))
+def _outputs(model: LoadedModel, images: Images, indexes: np.ndarray, device: torch.device) -> Outputs:
+    """The answers to some images, in fp32."""
+    place = _device_of(model, device)
+    return all_outputs(predict(model.module, images, indexes, model.preprocess, device=place, precision="fp32"))
 
 
-def _teacher_device(teacher: LoadedModel, device: torch.device) -> torch.device:
+def _device_of(model: LoadedModel, device: torch.device) -> torch.device:
     """Frozen graphs run in their own engine, on the CPU."""
-    return device if teacher.kind == "torch" else torch.device("cpu")
+    return device if model.kind == "torch" else torch.device("cpu")
 
 
 def _some(labels: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..models import LoadedModel
+from ..models.encoder import TimmEncoder
 from ..runtime.cpu import usable_threads
 from ..spec.recipe import DistillRecipe
 from ..train.images import KEEP, Images
@@ -50,8 +51,9 @@ def estimate(
     seconds += recipe.epochs * (len(train) * (step + again / usable_threads()) + len(val) * answer)
     seconds += passes * ask + len(val) * (ask + answer)
     weights = sum(value.numel() * value.element_size() for value in student.module.state_dict().values())
-    width = len(student.task.labels) or student.module.model.num_classes  # type: ignore[union-attr]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 4 * weights + 4 * passes * int(width)  # type: ignore[arg-type]
+    assert isinstance(student.module, TimmEncoder)
+    working = 4 * weights + 4 * passes * int(student.module.model.num_classes)  # type: ignore[arg-type]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + working
     peak += min(KEEP, int((KEEP - images.free) / len(few) * (len(train) + len(val))))
     steps = recipe.epochs * max(1, len(train) // max(recipe.batch, 2))
     return [
@@ -59,8 +61,7 @@ def estimate(
         f"{passes} teacher passes ({views} views of each image)",
         f"about {duration(seconds)} on this machine ({device}, student in {training}, {1 / step:.0f} images/s"
         + (f", teacher {1 / ask:.0f} images/s)" if ask else ")"),
-        f"disk: {weights / 1e6:.0f} MB, and {(4 * weights + 4 * passes * int(width)) / 1e6:.0f} MB more until it is finished; "  # type: ignore[arg-type]
-        f"memory: about {peak / 1e9:.1f} GB",
+        f"disk: {weights / 1e6:.0f} MB, {working / 1e6:.0f} MB more until it is finished; memory: about {peak / 1e9:.1f} GB",
     ]
 
 

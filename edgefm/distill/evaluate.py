@@ -45,7 +45,13 @@ def evaluate(student: Outputs, teacher: Outputs, labels: np.ndarray | None, task
 
 
 def validate_against_teacher(
-    images: Images, indexes: np.ndarray, teacher: Outputs, spec: Preprocess, task: Task, temperature: float, device: torch.device
+    images: Images,
+    indexes: np.ndarray,
+    teacher: Outputs,
+    spec: Preprocess,
+    task: Task,
+    temperature: float,
+    device: torch.device,
 ) -> Validate:
     """A validation without labels: the distance to the teacher's answers on the same images, smaller is better.
 

@@ -104,7 +104,9 @@ class TeacherTable:
                 check_identity(self.folder, json.loads((file.metadata() or {})["identity"]), self.identity)
                 rows: torch.Tensor = file.get_tensor("rows")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(f"the teacher's answers in {path} are damaged ({error})", do="start again without --resume") from error
+            raise InputError(
+                f"the teacher's answers in {path} are damaged ({error})", do="start again without --resume"
+            ) from error
         return rows
 
 

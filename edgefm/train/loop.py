@@ -13,7 +13,6 @@ Nothing else is random and no thread's timing matters, so a run that was killed 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -49,64 +48,63 @@ class Validation:
 Validate = Callable[[nn.Module, Precision], Validation | None]  # None: there is nothing to validate on, the last epoch is best
 
 
-def fit(
-    module: nn.Module,
-    images: Images,
-    train: np.ndarray,
-    spec: Preprocess,
-    objective: Objective,
-    validate: Validate,
-    folder: Path,
-    *,
-    recipe: DistillRecipe,
-    seed: int,
-    device: torch.device,
-    identity: Mapping[str, Any],
-    resume: bool = False,
-    report: Report,
-) -> State:
-    """Train `module` in place; it ends with the weights of its best epoch, in eval mode.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained, on what, towards what.
 
-    Args:
-        module: answers `Outputs`; its weights are float32.
+    Attributes:
+        module: answers `Outputs`; its weights are float32. It is trained in place.
         train: int64 `[N]`, positions of the images to learn from.
         spec: the module's preprocessing.
+        recipe: epochs, views, batch, lr, weight_decay, warmup, augment. Batches have two images or more: a last one of one
+            image joins the batch before it, a single image is shown twice.
+    """
+
+    module: nn.Module
+    images: Images
+    train: np.ndarray
+    spec: Preprocess
+    objective: Objective
+    validate: Validate
+    recipe: DistillRecipe
+    seed: int
+    device: torch.device
+
+
+def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume: bool, report: Report) -> State:
+    """Train; the module ends with the weights of its best epoch, in eval mode.
+
+    Args:
         folder: exists; gets the checkpoint and metrics.jsonl.
-        recipe: epochs, views, batch, lr, weight_decay, warmup, augment; a last batch of one image joins the one before.
-        identity: what a resumed run must share with the one that stopped.
+        identity: what a resumed run must share with the one that stopped, as JSON can hold it.
         resume: go on after `folder`'s checkpoint, if there is one.
 
     Raises:
         InputError: the loss is not finite (names epoch and step), or the checkpoint is damaged or of another run.
     """
-    to_device(module, device)
+    module, recipe = training.module, training.recipe
+    to_device(module, training.device)
     optimizer = make_optimizer(module, lr=recipe.lr, weight_decay=recipe.weight_decay)
     state = read_checkpoint(folder, module, optimizer, identity) if resume else None
     if state is not None:
         report.line(f"going on after epoch {state.epochs} of {recipe.epochs}")
     else:
-        state = State(precision=choose_precision(module, device, training=True))
+        state = State(precision=choose_precision(module, training.device, training=True))
     clock = Clock(report, recipe.epochs, recipe.views)
-    views = (seed, recipe.augment)
     with torch.random.fork_rng(devices=[]):
         while state.epochs < recipe.epochs:
-            started = time.perf_counter()
             clock.start(state.epochs)
-            objective.prepare(state.epochs % recipe.views, clock.preparing)
+            training.objective.prepare(state.epochs % recipe.views, clock.preparing)
             clock.prepared()
-            batches = parts(train[order(seed, state.epochs, len(train))], recipe.batch)
-            terms, rate = _epoch(module, images, batches, spec, objective, optimizer, state, recipe, views, device, clock)
-            speed = len(train) / clock.trained()
+            line = _epoch(training, optimizer, state, clock)
+            line["images_per_s"] = round(len(training.train) / clock.trained(), 1)
             module.eval()
-            result = validate(module, state.precision)
+            result = training.validate(module, state.precision)
             state.epochs += 1
             _keep_best(state, result, module)
-            state.history.append(
-                {"epoch": state.epochs, "loss": sum(terms.values())}
-                | {f"loss_{name}": value for name, value in terms.items()}
-                | {f"val_{name}": value if isfinite(value) else None for name, value in (result.metrics if result else {}).items()}
-                | {"lr": rate, "images_per_s": round(speed, 1), "seconds": round(time.perf_counter() - started, 2)}
-            )
+            found = result.metrics if result else {}
+            line |= {f"val_{name}": value for name, value in found.items() if isfinite(value)}
+            state.history.append({"epoch": state.epochs} | line | {"seconds": round(clock.epoch_seconds(), 2)})
             write_checkpoint(folder, state, module, optimizer, identity)
             write_metrics(folder, state)
             clock.done(state.history[-1])
@@ -115,48 +113,36 @@ def fit(
     return state
 
 
-def _epoch(
-    module: nn.Module,
-    images: Images,
-    batches: list[np.ndarray],
-    spec: Preprocess,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    state: State,
-    recipe: DistillRecipe,
-    views: tuple[int, Any],
-    device: torch.device,
-    clock: Clock,
-) -> tuple[dict[str, float], float]:
-    """One epoch of steps. Returns the mean of each loss term over the images, and the last learning rate."""
-    seed, augment = views
+def _epoch(training: Training, optimizer: torch.optim.Optimizer, state: State, clock: Clock) -> dict[str, float]:
+    """One epoch of steps. Returns the means of the loss and its terms over the images, and the last learning rate."""
+    module, recipe, device = training.module, training.recipe, training.device
     view = state.epochs % recipe.views
+    batches = parts(training.train[order(training.seed, state.epochs, len(training.train))], recipe.batch)
     sums: dict[str, float] = {}
-    shown, rate = 0, 0.0
+    shown, count, rate = 0, sum(map(len, batches)), 0.0
     module.train()
-    for indexes, windowed in zip(batches, images.batches(batches, spec)):
-        torch.manual_seed(torch_seed(seed, state.steps))
+    for indexes, windowed in zip(batches, training.images.batches(batches, training.spec)):
+        torch.manual_seed(torch_seed(training.seed, state.steps))
         rate = learning_rate(state.steps, recipe.epochs * len(batches), peak=recipe.lr, warmup=recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = model_input(windowed.to(device), indexes, spec, (seed, view, augment))
+        x = model_input(windowed.to(device), indexes, training.spec, (training.seed, view, recipe.augment))
         with autocast(device, state.precision):
             outputs = module(x)
-        terms = objective(outputs, Batch(indexes, view))
+        terms = training.objective(outputs, Batch(indexes, view))
         loss = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(module.parameters(), CLIP)
         where = f"epoch {state.epochs + 1}, step {state.steps + 1}"
         _check(loss.item(), "the loss", where)
-        _check(norm.item(), "the norm of the gradients", where)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        _check(nn.utils.clip_grad_norm_(module.parameters(), CLIP).item(), "the norm of the gradients", where)
         optimizer.step()
         state.steps += 1
         shown += len(indexes)
-        for name, term in terms.items():
+        for name, term in (("loss", loss), *((f"loss_{name}", term) for name, term in terms.items())):
             sums[name] = sums.get(name, 0.0) + term.item() * len(indexes)
-        clock.step(shown, sum(map(len, batches)))
-    return {name: value / shown for name, value in sums.items()}, rate
+        clock.step(shown, count)
+    return {name: value / count for name, value in sums.items()} | {"lr": rate}
 
 
 def _check(value: float, what: str, where: str) -> None:

@@ -1,4 +1,7 @@
-"""In which arithmetic a model runs here: bf16 autocast where it is the faster one. Not a measurement, so that it is the same every time."""
+"""In which arithmetic a model runs here: bf16 autocast where it is the faster one.
+
+Not a measurement: a run must choose the same every time.
+"""
 
 from __future__ import annotations
 

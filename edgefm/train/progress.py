@@ -39,12 +39,12 @@ class Clock:
         self.report, self.epochs, self.views = report, epochs, views
         self.epoch = 0
         self.prepare_s = self.train_s = self.rest_s = float("nan")
-        self._mark = self._shown = time.perf_counter()
+        self._started = self._mark = self._shown = time.perf_counter()
 
     def start(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
         self.epoch = epoch
-        self._mark = time.perf_counter()
+        self._started = self._mark = time.perf_counter()
 
     def preparing(self, done: int, count: int) -> None:
         """`done` of `count` images are prepared."""
@@ -67,11 +67,15 @@ class Clock:
         self._mark = time.perf_counter()
         return max(self.train_s, 1e-9)
 
+    def epoch_seconds(self) -> float:
+        """Seconds since the epoch began."""
+        return time.perf_counter() - self._started
+
     def done(self, line: dict[str, Any]) -> None:
         """The epoch is over; `line` is its entry in metrics.jsonl."""
         self.rest_s = self._lap()
         words = [f"epoch {line['epoch']}/{self.epochs}", f"loss {line['loss']:.4f}"]
-        words += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in line.items() if name.startswith("val_") and value is not None]
+        words += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in line.items() if name.startswith("val_")]
         words.append(f"{line['images_per_s']:.0f} images/s")
         if line["epoch"] < self.epochs:
             words.append(f"{duration(self._later())} left")

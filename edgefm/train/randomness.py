@@ -5,6 +5,8 @@ Not a generator: there is no state to save, so a resumed run and an uninterrupte
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -20,7 +22,7 @@ def bits(*keys: int | np.ndarray) -> np.ndarray:
         uint64, of the keys' common shape.
     """
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is what is wanted
-        z = np.uint64(0)
+        z: Any = np.uint64(0)
         for key in keys:
             z = (z ^ _unsigned(key)) + np.uint64(0x9E3779B97F4A7C15)
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

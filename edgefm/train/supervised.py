@@ -18,7 +18,7 @@ from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
 from .checkpoint import STATE
 from .images import Images
-from .loop import fit
+from .loop import Training, fit
 from .objective import LabelObjective
 from .precision import usable_device
 from .progress import Report, no_bar, silent
@@ -68,21 +68,19 @@ def fit_supervised(
     train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
     data = Ancestor(role="data", name=dataset.name, sha256=dataset.sha256())
     with partial_folder(out, force=force, resume=resume) as folder:
-        fit(
-            model.module,
-            images,
-            train,
-            model.preprocess,
-            LabelObjective(dataset.labels, train, model.task.kind, len(model.task.labels), place),
-            validate_labels(images, val, dataset.labels, model.preprocess, model.task, place),
-            folder,
+        training = Training(
+            module=model.module,
+            images=images,
+            train=train,
+            spec=model.preprocess,
+            objective=LabelObjective(dataset.labels, train, model.task.kind, len(model.task.labels), place),
+            validate=validate_labels(images, val, dataset.labels, model.preprocess, model.task, place),
             recipe=settings,
             seed=seed,
             device=place,
-            identity={"recipe": msgspec.to_builtins(recipe), "model": model.sha256, "data": data.sha256},
-            resume=resume,
-            report=Report(report, bar),
         )
+        identity = {"recipe": msgspec.to_builtins(recipe), "model": model.sha256, "data": data.sha256}
+        fit(training, folder, identity=identity, resume=resume, report=Report(report, bar))
         save_run(folder, replace(model, module=model.module.cpu()), recipe, (*model.ancestors, data))
     shutil.rmtree(out / STATE)
     return out

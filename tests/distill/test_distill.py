@@ -1,0 +1,249 @@
+"""The verb: what the student answers, what stops it, and that a killed run ends as an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgefm.distill import distill
+from edgefm.errors import ImageError, InputError
+from edgefm.models import load_model
+from edgefm.settings import load_recipe
+from edgefm.spec.recipe import Recipe
+
+STUDENT = "test_efficientnet"
+Make = Callable[..., Path]
+
+
+def recipe(*sets: str) -> Recipe:
+    return load_recipe(None, ["distill.epochs=2", "distill.views=2", "distill.batch=6", *sets])
+
+
+def run(teacher: Any, data: Path, out: Path, *sets: str, **options: Any) -> Path:
+    return distill(teacher, STUDENT, data, out, recipe=recipe(*sets), **options)
+
+
+def test_a_run_directory_holds_all_that_other_verbs_need(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    lines: list[str] = []
+    out = run(teacher, make_data(), tmp_path / "run", report=lines.append)
+    student = load_model(out)
+    assert (student.task.kind, student.task.labels) == ("binary", ("dark", "bright"))
+    assert (student.preprocess.channels, student.preprocess.size, student.preprocess.mean) == (1, 160, (0.5,))
+    assert student.licence == "CC-BY-NC-4.0"
+    assert [(each.role, each.licence) for each in student.ancestors] == [("teacher", "CC-BY-NC-4.0"), ("data", "unknown")]
+    assert all(each.sha256 for each in student.ancestors)
+    assert sorted(file.name for file in out.iterdir()) == [
+        "config.json",
+        "edgefm.json",
+        "evaluation.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "recipe.yaml",
+    ]
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["teacher"]["auc"] == 1
+    assert set(found["student"]) == {"auc", "sensitivity", "specificity", "balanced_accuracy"}
+    assert 0 <= found["between"]["flips"] <= 1
+    assert "loss_logits" in json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    assert load_recipe(out / "recipe.yaml") == msgspec.structs.replace(recipe(), student=STUDENT)
+    assert any(line.startswith("student on") for line in lines)
+
+
+def test_the_teacher_sees_each_view_of_an_image_once(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    run(teacher, make_data(train=7, val=4), tmp_path / "run", "distill.epochs=5", "distill.views=2")
+    val = 4
+    assert teacher.asked == 2 * 7 + val
+
+
+def test_only_the_views_that_are_shown_are_asked_for(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    run(teacher, make_data(train=7, val=4), tmp_path / "run", "distill.epochs=1", "distill.views=8")
+    assert teacher.asked == 7 + 4
+
+
+def test_labels_in_another_order_are_mapped_by_name(tmp_path: Path, make_data: Make, make_teacher: Any) -> None:
+    out = run(make_teacher(("bright", "dark")), make_data(), tmp_path / "run")
+    found = json.loads((out / "evaluation.json").read_text())
+    assert load_model(out).task.labels == ("bright", "dark")
+    assert found["teacher"]["auc"] == 0  # this teacher calls the brighter ones dark: the order was not swapped twice
+
+
+@pytest.mark.parametrize("labels", [("a", "b"), ("dark", "bright", "grey", "a", "b", "c", "d", "e", "f", "g")])
+def test_labels_that_the_teacher_does_not_know_are_refused(
+    tmp_path: Path, make_data: Make, make_teacher: Any, labels: tuple[str, ...]
+) -> None:
+    data = make_data(labels=("low", "high"))
+    with pytest.raises(InputError, match=r"labelled high, low|labelled low, high") as refusal:
+        run(make_teacher(labels), data, tmp_path / "run")
+    assert labels[0] in refusal.value.expected
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_labels_can_be_left_out_and_the_task_stays(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    out = run(teacher, make_data(labels=None), tmp_path / "run")
+    assert load_model(out).task.labels == ("dark", "bright")
+    found = json.loads((out / "evaluation.json").read_text())
+    assert set(found["between"]) == {"flips"}
+    assert "teacher" not in found
+    assert "loss_labels" not in (out / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("labels", [None, ("dark", "bright")], ids=["without labels", "with labels"])
+def test_a_teacher_without_classifier_gives_a_student_in_its_space(
+    tmp_path: Path, make_data: Make, make_teacher: Any, labels: tuple[str, str] | None
+) -> None:
+    out = run(make_teacher((), width=8), make_data(train=16, labels=labels), tmp_path / "run", "distill.epochs=6")
+    student = load_model(out)
+    assert student.task.kind == "embedding"
+    with torch.no_grad():
+        outputs = student.module(torch.rand(3, 1, 160, 160))
+    assert outputs.logits is None
+    assert outputs.embedding.shape == (3, 8)
+    found = json.loads((out / "evaluation.json").read_text())
+    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    assert ("knn_accuracy" in found.get("student", {})) == (labels is not None)
+    assert -1 <= found["between"]["mean_cosine"] <= 1
+
+
+def test_switching_all_losses_off_is_refused(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    with pytest.raises(InputError, match="all losses are switched off"):
+        run(teacher, make_data(labels=None), tmp_path / "run", "distill.losses.logits=0")
+
+
+def test_without_the_logit_loss_the_teacher_is_only_measured(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    out = run(teacher, make_data(train=7, val=4), tmp_path / "run", "distill.losses.logits=0")
+    assert teacher.asked == 4
+    assert "loss_logits" not in (out / "metrics.jsonl").read_text()
+
+
+def test_a_window_in_the_recipe_is_the_students_too(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    out = run(teacher, make_data(), tmp_path / "run", "preprocess.window16=[0, 4095]", "distill.epochs=1")
+    assert load_model(out).preprocess.window16 == (0, 4095)
+
+
+def test_a_broken_image_is_named_before_anything_is_trained(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data = make_data()
+    (data.parent / "3.png").write_bytes((data.parent / "3.png").read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"row 5"):
+        run(teacher, data, tmp_path / "run")
+    assert teacher.asked == 0
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_a_broken_image_is_left_out_when_the_recipe_says_so(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data = make_data()
+    (data.parent / "3.png").write_bytes(b"nothing")
+    lines: list[str] = []
+    run(teacher, data, tmp_path / "run", "data.broken=skip", "distill.epochs=1", report=lines.append)
+    assert any(line.startswith("left out: row 5") for line in lines)
+
+
+def test_a_teacher_that_answers_nan_is_named_with_the_image(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    with torch.no_grad():
+        teacher.scale.fill_(float("nan"))
+    teacher.labels = ()
+    with pytest.raises(InputError, match="not finite"):
+        run(teacher, make_data(labels=None), tmp_path / "run")
+
+
+def test_an_existing_output_is_kept_without_force(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("precious")
+    with pytest.raises(InputError, match="exists already"):
+        run(teacher, make_data(), tmp_path / "run")
+    assert (tmp_path / "run" / "mine").read_text() == "precious"
+    run(teacher, make_data(), tmp_path / "run", "distill.epochs=1", force=True)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data = make_data()
+    before = sorted(tmp_path.rglob("*"))
+    lines: list[str] = []
+    run(teacher, data, tmp_path / "run", dry_run=True, report=lines.append)
+    assert sorted(tmp_path.rglob("*")) == before
+    text = "\n".join(lines)
+    assert "10 images to learn from, 6 to validate on" in text
+    assert "20 teacher passes" in text
+    assert "images/s" in text
+    assert "memory" in text
+
+
+def test_an_interrupted_run_goes_on_with_resume_only_as_it_was(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data = make_data()
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, data, tmp_path / "run", report=interrupt)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"distill.lr was 0.001 and is 0.002"):
+        run(teacher, data, tmp_path / "run", "distill.lr=0.002", resume=True)
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(data.parent / "0.png")
+    with pytest.raises(InputError, match="data was"):
+        run(teacher, data, tmp_path / "run", resume=True)
+    make_data()
+    with torch.no_grad():
+        teacher.scale[0] += 1
+    with pytest.raises(InputError, match="teacher was"):
+        run(teacher, data, tmp_path / "run", resume=True)
+    with torch.no_grad():
+        teacher.scale[0] -= 1
+    teacher.asked = 0
+    run(teacher, data, tmp_path / "run", "quantize.max_drop=0.1", resume=True)  # not a setting of this verb
+    assert teacher.asked == 6 + 10  # val, and the second view only
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.distill.conftest import Teacher
+from edgefm.distill import distill
+from edgefm.settings import load_recipe
+import torch
+torch.set_num_threads(1)
+sets = ["distill.epochs=3", "distill.views=2", "distill.batch=6"]
+distill(Teacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets), resume=sys.argv[3] == "resume",
+        report=lambda line: print(line, flush=True))
+"""
+
+
+def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(tmp_path: Path, root: Path, make_data: Make) -> None:
+    data = make_data(train=9, val=4)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def start(out: str, mode: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(data), str(tmp_path / out), mode]
+        return subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True)
+
+    killed = start("killed", "fresh")
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("epoch 2"):
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.wait()
+    killed.stdout.close()
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed.partial").is_dir()
+    for out, mode in (("killed", "resume"), ("whole", "fresh")):
+        process = start(out, mode)
+        output, _ = process.communicate()
+        assert process.returncode == 0
+        assert ("going on after epoch 2 of 3" in output) == (mode == "resume")
+    for name in ("model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
