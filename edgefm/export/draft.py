@@ -1,21 +1,23 @@
-"""A bundle in memory, not written yet: engines load its variants from here, so parity is proved on the bytes to be written.
+"""A bundle that is not finished: its parts, and a trial copy on disk that engines load as they would load the real one.
 
-Not a file: `Draft.write` makes one, at the very end.
+Not the finished file: `Draft.write` makes that, at the very end and at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar, cast
 
 import onnx
 from msgspec.structs import replace
 
 from .. import __version__
-from ..bundle import Bundle, write_bundle
+from ..bundle import Bundle, open_bundle, write_bundle
+from ..errors import InputError
 from ..models import LoadedModel
 from ..runtime.cpu import usable_threads
 from ..runtime.engines import Engine, Running, load_engine
@@ -29,29 +31,47 @@ LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "timm", "
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What an open bundle offers to an engine, before there is a file.
+    """What goes into a bundle.
 
     Attributes:
         manifest: without `entries`. preprocess: the input contract.
-        entries: archive name to content.
-        id: none yet, so that no engine caches anything of it.
+        entries: archive name to content, without the card and the licences, which are made of the manifest.
     """
 
     manifest: Manifest
     preprocess: Preprocess
     entries: Mapping[str, bytes]
-    id: ClassVar[str] = ""
-    path: ClassVar[Path] = Path("the new bundle")
 
-    def view(self, name: str) -> memoryview:
-        """The bytes of a member, unsigned 8-bit `[size]`: a writable copy, because some engines insist on that."""
-        return memoryview(bytearray(self.entries[name]))
+    def write(self, out: Path, *, force: bool) -> str:
+        """Write the bundle; its id. Raises as `write_bundle`."""
+        own = {"card.md": card(self.manifest, self.preprocess), "licences/ANCESTORS.md": licences(self.manifest)}
+        entries = {**self.entries, **{name: text.encode() for name, text in own.items()}}
+        return write_bundle(out, self.manifest, self.preprocess, entries, force=force)
+
+    @contextmanager
+    def tried(self, out: Path) -> Iterator[Trial]:
+        """The bundle as it is now, written beside `out` and opened; removed when the block ends, whatever happens."""
+        try:
+            folder = tempfile.TemporaryDirectory(prefix=f"{out.name}.", suffix=".partial", dir=out.absolute().parent)
+        except OSError as error:
+            raise InputError(f"{out} cannot be written ({error.strerror})", do="choose another -o") from error
+        with folder as name:
+            self.write(Path(name) / "trial.efm", force=False)
+            with open_bundle(Path(name) / "trial.efm") as bundle:
+                bundle.id = ""  # so that no engine caches what it compiles of a trial
+                yield Trial(bundle)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An open trial copy, and its variants as the runtime runs them."""
+
+    bundle: Bundle
 
     def engine(self, variant: Variant, *, precision: Running | None = None, batch: int = 1) -> Engine:
-        """A variant of it, loaded by the runtime's own class. Raises as `Engine.__init__`."""
+        """A variant, loaded by the runtime's own class. Raises as `Engine.__init__`."""
         precision = precision or variant.precision
-        bundle = cast(Bundle, self)
-        return load_engine(variant.engine)(bundle, variant, threads=usable_threads(), precision=precision, batch=batch)
+        return load_engine(variant.engine)(self.bundle, variant, threads=usable_threads(), precision=precision, batch=batch)
 
     def predictor(self, variant: Variant, batch: int) -> Predictor:
         """A variant as a function: single images through a graph of batch 1, others through one of `batch`."""
@@ -61,12 +81,6 @@ class Draft:
             return engines[1 if len(prepared) == 1 else batch](prepared)
 
         return predict
-
-    def write(self, out: Path, *, force: bool) -> str:
-        """Write the bundle with its card and licences; the bundle id. Raises as `write_bundle`."""
-        own = {"card.md": card(self.manifest, self.preprocess), "licences/ANCESTORS.md": licences(self.manifest)}
-        entries = {**self.entries, **{name: text.encode() for name, text in own.items()}}
-        return write_bundle(out, self.manifest, self.preprocess, entries, force=force)
 
 
 def new_manifest(model: LoadedModel, variants: tuple[Variant, ...]) -> Manifest:

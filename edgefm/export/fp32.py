@@ -62,7 +62,7 @@ def export(
     out = Path(out)
     check_output(out, force)
     loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
-    draft = held_draft(loaded, export_onnx(loaded), golden(loaded), report=report)
+    draft = held_draft(loaded, export_onnx(loaded), golden(loaded), out, report=report)
     identity = draft.write(out, force=force)
     report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {identity[:12]}")
     return out
@@ -79,14 +79,16 @@ def held_draft(
     model: LoadedModel,
     proto: onnx.ModelProto,
     pictures: Sequence[Expected],
+    out: Path,
     *,
     engines: Sequence[Engine] = ENGINES,
     report: Report,
 ) -> Draft:
-    """The fp32 bundle of a model, in memory, its variants held to the model.
+    """The fp32 bundle of a model, its variants held to the model.
 
     Args:
         proto: the model's ONNX graph. pictures: golden inputs with the model's outputs.
+        out: beside it a trial copy is written, and removed.
 
     Raises:
         ParityError: names the variant, the stage, and the node where the difference starts.
@@ -95,14 +97,17 @@ def held_draft(
     _check_preprocess_graph(draft, pictures)
     prepare = Preprocessor(model.preprocess)
     held = []
-    for variant in draft.manifest.variants:
-        found = findings(prepare, draft.predictor(variant, len(pictures)), pictures, model.task)
-        failure = first_failure(found)
-        node = locate(model, proto, _picture(pictures, failure), variant.engine) if _in_encoder(failure) else ""
-        check(found, variant.name, node)
-        parity = found[-1].difference
-        held.append(replace(variant, parity=_rounded(parity)))
-        report(f"{variant.name}: as the model, within {parity:.1e} (at most {LIMIT:g}) on {len(pictures)} generated pictures")
+    with draft.tried(out) as trial:
+        for variant in draft.manifest.variants:
+            found = findings(prepare, trial.predictor(variant, len(pictures)), pictures, model.task)
+            failure = first_failure(found)
+            node = locate(model, proto, _picture(pictures, failure), variant.engine) if _in_encoder(failure) else ""
+            check(found, variant.name, node)
+            parity = found[-1].difference
+            held.append(replace(variant, parity=_rounded(parity)))
+            report(
+                f"{variant.name}: as the model, within {parity:.1e} (at most {LIMIT:g}) on {len(pictures)} generated pictures"
+            )
     return with_variants(draft, tuple(held), {})
 
 

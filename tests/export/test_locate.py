@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -74,14 +75,15 @@ def test_the_tampered_node_is_named(
 
 
 def test_export_stops_with_exit_4_at_a_tampered_graph(
-    model: LoadedModel, proto: onnx.ModelProto, pictures: tuple[Expected, ...]
+    model: LoadedModel, proto: onnx.ModelProto, pictures: tuple[Expected, ...], tmp_path: Path
 ) -> None:
     node = weighted(proto)[3]
     said: list[str] = []
     with pytest.raises(ParityError, match=f"openvino-fp32 differs.*stage encoder.*node {node.name}") as error:
-        held_draft(model, tampered(proto, node), pictures, report=said.append)
+        held_draft(model, tampered(proto, node), pictures, tmp_path / "model.efm", report=said.append)
     assert error.value.exit_code == 4
     assert not said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_operator_is_named_too(model: LoadedModel, proto: onnx.ModelProto, pictures: tuple[Expected, ...]) -> None:
