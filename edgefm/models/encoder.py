@@ -5,7 +5,6 @@ Not new architectures: every weight stays in the model inside, under its own lib
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from .loaded import Outputs
 
 Pooling = Literal["own", "class+patches", "projected"]
+TokenPooling = Literal["class", "class+patches", "pooler"]
 
 
 class TimmEncoder(nn.Module):
@@ -55,18 +55,26 @@ class TransformersEncoder(nn.Module):
     Args:
         body: the model without its classifier.
         classifier: from embedding to logits, or None.
-        pool: from the body's output to the embedding `[N, D]`.
+        pooling: "class" is the class token, "class+patches" that beside the mean of the patch tokens, "pooler" the model's own.
+        prefix: class and register tokens at the front.
     """
 
-    def __init__(self, body: nn.Module, classifier: nn.Module | None, pool: Callable[[Any], torch.Tensor]) -> None:
+    def __init__(self, body: nn.Module, classifier: nn.Module | None, *, pooling: TokenPooling, prefix: int) -> None:
         super().__init__()
         self.body = body
         self.classifier = classifier
-        self.pool = pool
+        self.pooling = pooling
+        self.prefix = prefix
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Float32 `[N, C, S, S]` to logits `[N, K]` or None, and embedding `[N, D]`."""
-        embedding = self.pool(self.body(pixel_values=x))
+        found = self.body(pixel_values=x)
+        if self.pooling == "pooler":
+            embedding = found.pooler_output.flatten(1)
+        else:
+            embedding = found.last_hidden_state[:, 0]
+        if self.pooling == "class+patches":
+            embedding = torch.cat([embedding, found.last_hidden_state[:, self.prefix :].mean(dim=1)], dim=-1)
         return Outputs(None if self.classifier is None else self.classifier(embedding), embedding)
 
 

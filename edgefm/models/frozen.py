@@ -34,6 +34,8 @@ from .loaded import LoadedModel, Outputs, task_of
 from .pooling import pool
 from .weights import file_sha256
 
+ONE_BY_ONE = "export it with a fixed batch of 1, or one that is really dynamic"
+
 
 class FrozenGraph(nn.Module):
     """A graph that answers `Outputs`. Without parameters; tensors go through the CPU.
@@ -76,12 +78,14 @@ class FrozenGraph(nn.Module):
         return Outputs(logits[0].flatten(1) if logits else None, pool(embedding))
 
     def _run(self, piece: np.ndarray) -> list[np.ndarray]:
-        found = self._compiled(piece)
+        try:
+            found = self._compiled(piece)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(f"{self.path} fails on {len(piece)} images ({reason})", do=ONE_BY_ONE) from error
         values = [found[index] for index in range(len(found))]
-        if any(len(value) != len(piece) for value in values):
-            raise InputError(
-                f"{self.path} answers {len(values[0])} rows for {len(piece)} images", do="export it with a fixed batch of 1"
-            )
+        if any(value.shape[:1] != (len(piece),) for value in values):
+            raise InputError(f"{self.path} answers {len(values[0])} rows for {len(piece)} images", do=ONE_BY_ONE)
         return values
 
 

@@ -18,7 +18,7 @@ Without `preprocessor_config.json` the contract is ImageNet's mean and std at th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,11 @@ import torch
 from ..errors import InputError
 from ..spec.preprocess import Preprocess
 from .contract import label_names, licence_of, preprocess_from_processor, read_json
-from .encoder import TransformersEncoder
+from .encoder import TokenPooling, TransformersEncoder
 from .loaded import LoadedModel, task_of
 from .weights import State, find_weights, read_weights, refuse_misfits, weights_sha256
 
 log = logging.getLogger("edgefm.models")
-Pool = Callable[[Any], torch.Tensor]
 CLASS_TOKEN = ("vit", "deit", "dinov2", "dinov2_with_registers")
 CLASS_AND_PATCHES = ("dinov2", "dinov2_with_registers")
 LEFT_ASIDE = ("pooler.", "vit.pooler.", "deit.pooler.", "embeddings.mask_token", "vit.embeddings.mask_token")
@@ -65,7 +64,11 @@ def load_hf_folder(
         state = {key: value for key, value in state.items() if not key.startswith(LEFT_ASIDE)}
     model = _build(table[type(settings)], settings, state, where, poolless=kind in ("vit", "deit") and not classifies)
     body, classifier = (getattr(model, model.base_model_prefix), model.classifier) if classifies else (model, None)
-    module = TransformersEncoder(body, classifier, _pool(kind, classifies, settings)).eval()
+    pooling: TokenPooling = "class" if kind in CLASS_TOKEN else "pooler"
+    if classifies and kind in CLASS_AND_PATCHES:
+        pooling = "class+patches"
+    prefix = 1 + getattr(settings, "num_register_tokens", 0) if kind in CLASS_TOKEN else 0
+    module = TransformersEncoder(body, classifier, pooling=pooling, prefix=prefix).eval()
     preprocess = _preprocess(folder, settings, where)
     if kind in ("vit", "deit") and preprocess.size != settings.image_size:
         raise InputError(
@@ -124,15 +127,6 @@ def _quiet() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-def _pool(kind: str, classifies: bool, settings: Any) -> Pool:
-    if classifies and kind in CLASS_AND_PATCHES:
-        first_patch = 1 + getattr(settings, "num_register_tokens", 0)
-        return lambda out: torch.cat([out.last_hidden_state[:, 0], out.last_hidden_state[:, first_patch:].mean(dim=1)], dim=-1)
-    if kind in CLASS_TOKEN:
-        return lambda out: out.last_hidden_state[:, 0]
-    return lambda out: out.pooler_output.flatten(1)
 
 
 def _preprocess(folder: Path, settings: Any, where: str) -> Preprocess:

@@ -28,14 +28,13 @@ from ..spec.task import Task
 from .contract import read_json
 from .loaded import LoadedModel
 
-FORMAT = 1
 CARD = "edgefm.json"
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`edgefm.json`: what timm's `config.json` has no words for."""
 
-    format: int = FORMAT
+    format: Literal[1] = 1
     name: str
     task: Task
     preprocess: Preprocess

@@ -90,7 +90,12 @@ def test_h_optimus_has_its_own_mean_and_std_whatever_its_config_says(hub_cache: 
     stated = {"img_size": 42, "embed_dim": 64, "depth": 2, "num_heads": 4, "init_values": 1e-5, "mlp_ratio": 5.3125}
     model = randomise(timm.create_model("vit_giant_patch14_reg4_dinov2", num_classes=0, **stated))
     write_timm_folder(
-        hub_cache("bioptimus/H-optimus-0"), "vit_giant_patch14_reg4_dinov2", model, cfg=CFG, model_args=stated, global_pool="token"
+        hub_cache("bioptimus/H-optimus-0"),
+        "vit_giant_patch14_reg4_dinov2",
+        model,
+        cfg=CFG,
+        model_args=stated,
+        global_pool="token",
     )
     loaded = load_model("hf-hub:bioptimus/H-optimus-0")
     assert loaded.preprocess.mean == (0.707223, 0.578729, 0.703617)

@@ -75,9 +75,7 @@ def test_a_timm_name_takes_its_weights_from_the_cache(hub_cache: Callable[[str],
     x = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         torch.testing.assert_close(loaded.module(x).logits, model(x))
-    assert loaded.preprocess == Preprocess(
-        size=160, resize_to=168, filter="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-    )
+    assert loaded.preprocess == Preprocess(size=160, resize_to=168, filter="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert loaded.licence == "apache-2.0"
 
 
@@ -89,9 +87,7 @@ def test_a_timm_name_without_weights_is_refused() -> None:
 def test_a_pretrained_student_starts_from_the_cached_weights_with_a_new_head(hub_cache: Callable[[str], Path]) -> None:
     model = timm.create_model("test_vit.r160_in1k").eval()
     save_file(model.state_dict(), hub_cache("timm/test_vit.r160_in1k") / "model.safetensors")
-    student = build_student(
-        "test_vit", task=make_task("binary", ("a", "b")), preprocess=Preprocess(), seed=1, pretrained=True
-    )
+    student = build_student("test_vit", task=make_task("binary", ("a", "b")), preprocess=Preprocess(), seed=1, pretrained=True)
     torch.testing.assert_close(student.module.model.blocks[0].norm1.weight, model.blocks[0].norm1.weight)  # type: ignore[union-attr]
     assert student.licence == "apache-2.0"
     with torch.no_grad():

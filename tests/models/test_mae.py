@@ -23,7 +23,11 @@ def official(tmp_path: Path, *, classes: int | None = None) -> Path:
     model = randomise(timm.create_model("vit_large_patch16_224", num_classes=classes or 0, **GEOMETRY))
     state = dict(model.state_dict())
     if classes is None:
-        state |= {"mask_token": torch.rand(1, 1, 8), "decoder_embed.weight": torch.rand(8, 64), "decoder_embed.bias": torch.rand(8)}
+        state |= {
+            "mask_token": torch.rand(1, 1, 8),
+            "decoder_embed.weight": torch.rand(8, 64),
+            "decoder_embed.bias": torch.rand(8),
+        }
         state |= {"decoder_blocks.0.norm1.weight": torch.rand(8), "decoder_pos_embed": torch.rand(1, 5, 8)}
     else:
         state |= {"fc_norm.weight": state.pop("norm.weight"), "fc_norm.bias": state.pop("norm.bias")}

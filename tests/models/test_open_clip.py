@@ -38,8 +38,6 @@ def biomedclip(folder: Path, head: nn.Module, **vision: Any) -> nn.Module:
     return nn.Sequential(trunk, head).eval()
 
 
-
-
 class Linear(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     assert "holds no config.json" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{\"architecture\": "], ids=["empty", "open", "list", "cut"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"architecture": '], ids=["empty", "open", "list", "cut"])
 def test_a_broken_config_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     assert "config.json is not" in refusal(tmp_path)
@@ -160,8 +160,10 @@ def test_the_licence_is_the_users_then_the_configs_then_the_readmes_then_unknown
 
 
 def test_the_front_door_can_list_presets_without_torch() -> None:
-    code = "import sys; from edgefm.models import PRESETS, LoadedModel; print(len(PRESETS), 'torch' in sys.modules, 'timm' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["3", "False", "False"]
+    code = (
+        "import sys; from edgefm.models import PRESETS, LoadedModel; print(len(PRESETS), {'torch', 'timm'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "3 set()\n"
 
 
 def test_the_real_teacher_keeps_its_own_grey_mean(real_data: Path) -> None:

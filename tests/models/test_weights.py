@@ -130,7 +130,7 @@ def test_weights_in_shards_are_put_together(tiny_vit_folder: Path, tiny_vit: nn.
         torch.testing.assert_close(loaded.module(X).logits, tiny_vit(X))
     assert loaded.sha256 == state_sha256(loaded.module.state_dict())
     (tiny_vit_folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(InputError, match="lists model-00002-of-00002.safetensors, which is not beside it"):
+    with pytest.raises(InputError, match=r"lists model-00002-of-00002\.safetensors, which is not beside it"):
         load_model(tiny_vit_folder)
 
 
