@@ -66,7 +66,7 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
             model = timm.create_model(timm_name, pretrained=False, **arguments)
         classifier = model.get_classifier()
         if isinstance(classifier, torch.nn.Linear):
-            # timm draws a MobileNet's from +-0.7 for two classes: logits of +-8 before the first step, and epochs to unlearn them.
+            # timm draws a MobileNet's from +-0.7 for two classes: logits of +-8 before the first step, epochs to unlearn.
             torch.nn.init.trunc_normal_(classifier.weight, std=0.01)
             torch.nn.init.zeros_(classifier.bias)
     size = model.pretrained_cfg["input_size"][-1]
