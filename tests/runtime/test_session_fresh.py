@@ -54,3 +54,19 @@ def test_no_engine_leaves_an_identifier_or_telemetry_on_the_machine(
     subprocess.run([sys.executable, "-c", code, make_bundle(), variant], check=True, env=env)
     found = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path.is_file()}
     assert found <= {("cache", "edgefm")}
+
+
+@pytest.mark.parametrize("largest", [20_000, 4_000])
+def test_a_full_disk_costs_time_and_nothing_else(make_bundle: MakeBundle, tmp_path: Path, largest: int) -> None:
+    code = (
+        "import resource, sys, numpy as np; from edgefm.runtime.session import Session\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
+        "for variant in ('openvino-fp32', 'openvino-fp32', None):\n"
+        "    print(Session(sys.argv[1], variant=variant).predict(np.full((4, 4), 9, np.uint8)).probabilities['pneumonia'])\n"
+    )
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code, make_bundle()], capture_output=True, text=True, check=True, env=env)
+    first, second, third = map(float, done.stdout.split())
+    assert first == second
+    assert abs(first - third) < 1e-5
+    assert not list(tmp_path.rglob("*.partial"))
