@@ -1,0 +1,98 @@
+"""What `quantize` is asked to do: model and data loaded and checked against each other, before hours of work.
+
+Not the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..data import Dataset, check_images, load_data
+from ..errors import InputError
+from ..export.fp32 import load
+from ..export.onnx import check_mode
+from ..models import LoadedModel
+from ..runtime.cpu import usable_threads
+from ..runtime.preprocess import Preprocessor
+from ..spec.recipe import Recipe
+from .calibrate import SPLIT, Calibration, choose, describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a run needs.
+
+    Attributes:
+        model: with the recipe's window, if it states one.
+        calibration: images of the `calibrate` split. val: int64 `[n]`, positions of the `val` images.
+    """
+
+    model: LoadedModel
+    dataset: Dataset
+    recipe: Recipe
+    prepare: Preprocessor
+    calibration: Calibration
+    val: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels of the `val` images, as `task_metrics` takes them, or None."""
+        return None if self.dataset.labels is None else self.dataset.labels[self.val]
+
+    def notes(self) -> list[str]:
+        """What a person should know about the data before the work begins."""
+        left_out = [f"left out: {problem}" for problem in self.dataset.skipped]
+        unlabelled = ["no labels: the gate sees flipped decisions and the cosine to the fp32 embedding only"]
+        if self.model.task.kind == "embedding":
+            unlabelled = ["no labels: the gate sees the cosine to the fp32 embedding only"]
+        return [*self.dataset.notes, *left_out, *(unlabelled if self.labels is None else [])]
+
+    def calibrated(self) -> str:
+        """The calibration images as a sentence."""
+        return describe(self.calibration, self.recipe.quantize.calibration_images)
+
+
+def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | None, trust_remote_code: bool, look: bool) -> Job:
+    """Load model and data.
+
+    Args:
+        look: read every image that will be used, so that a broken one is found now.
+
+    Raises:
+        InputError: see `quantize`.
+    """
+    loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
+    check_mode(loaded.module, loaded.name)
+    window = recipe.preprocess.window16
+    if window is not None:
+        loaded = replace(loaded, preprocess=msgspec.structs.replace(loaded.preprocess, window16=window))
+    task = loaded.task
+    dataset = load_data(data, recipe.data, seed=recipe.seed, labels=task.labels or None)
+    mine, theirs = (task.kind, task.labels), (dataset.task.kind, dataset.task.labels)
+    if dataset.labels is not None and task.kind != "embedding" and mine != theirs:
+        raise InputError(
+            f"{dataset.name} is labelled {_some(dataset.task.labels)} ({dataset.task.kind})",
+            expected=f"the labels of {loaded.name}: {_some(task.labels)} ({task.kind})",
+            do="rename the labels, or take a model of this task",
+        )
+    used = np.concatenate([dataset.of(SPLIT), dataset.of("val")])
+    if look:
+        dataset = check_images(dataset, used)
+    prepare = Preprocessor(loaded.preprocess, threads=usable_threads())
+    return Job(
+        model=loaded,
+        dataset=dataset,
+        recipe=recipe,
+        prepare=prepare,
+        calibration=choose(dataset, prepare, recipe.quantize.calibration_images, recipe.seed),
+        val=dataset.of("val"),
+    )
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
