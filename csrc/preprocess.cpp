@@ -16,12 +16,17 @@ namespace {
 constexpr size_t kTileBytes = 96 * 1024;     // source rows of one tile as floats: half of the smallest second-level cache
 constexpr size_t kBlockBytes = 2048 * 1024;  // vertically resized rows of one block
 constexpr size_t kSamplesPerThread = 256 * 1024;
+constexpr int64_t kRowsAhead = 4;  // prefetched: a tile's rows lie in different pages, where the hardware does not look ahead
 
 size_t round_up(size_t n, size_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-// The rows of one axis's weight matrix that survive the crop, each without its zeros.
+void prefetch(const uint8_t* bytes, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(bytes + i);
+}
+
+// The rows of one axis's weight matrix that survive the crop, each for the source pixels its kernel reaches.
 struct Axis {
     std::vector<int32_t> first, taps;  // [size]
     std::vector<float> weights;        // [size, stride]
@@ -53,17 +58,17 @@ Axis make_axis(int64_t n, int64_t m, int size, bool bicubic, double gain) {
     for (int j = 0; j < size; ++j) {
         const int64_t odd = 2 * (corner + j) + 1;
         const double centre = static_cast<double>(odd * n) / (2.0 * static_cast<double>(m));
-        int64_t low = std::max<int64_t>(0, static_cast<int64_t>(centre - reach));
-        int64_t high = std::min<int64_t>(n, static_cast<int64_t>(centre + reach) + 1);
-        const auto weight = [&](int64_t i) {
-            return kernel(static_cast<double>((2 * i + 1) * m - odd * n) / (2.0 * static_cast<double>(longer)), bicubic);
-        };
-        while (low + 1 < high && weight(low) == 0.0) ++low;
-        while (low + 1 < high && weight(high - 1) == 0.0) --high;
+        // Not trimmed to the weights that are not 0: both ends must rise with j, and a window without zeros need not.
+        const int64_t low = std::max<int64_t>(0, static_cast<int64_t>(centre - reach));
+        const int64_t high = std::min<int64_t>(n, static_cast<int64_t>(centre + reach) + 1);
         double total = 0.0;
-        for (int64_t i = low; i < high; ++i) total += row[i - low] = weight(i);
-        for (int64_t i = low; i < high; ++i)
+        for (int64_t i = low; i < high; ++i) {
+            const int64_t distance = (2 * i + 1) * m - odd * n;
+            total += row[i - low] = kernel(static_cast<double>(distance) / (2.0 * static_cast<double>(longer)), bicubic);
+        }
+        for (int64_t i = low; i < high; ++i) {
             axis.weights[j * axis.stride + (i - low)] = static_cast<float>(row[i - low] / total * gain);
+        }
         axis.first[j] = static_cast<int32_t>(low);
         axis.taps[j] = static_cast<int32_t>(high - low);
     }
@@ -118,6 +123,9 @@ class Job {
         return ring_ * tile_ + rows_ * wide_ + 3 * plane_ + round_up(static_cast<size_t>(spec_.size), kStrip);
     }
 
+    // Rows of the largest window.
+    size_t ring() const { return ring_; }
+
     // Works on blocks until none is left. `scratch` holds zeros.
     void run(float* scratch, std::vector<const float*>& window) noexcept {
         const size_t size = static_cast<size_t>(spec_.size);
@@ -148,10 +156,13 @@ class Job {
             const size_t taps = static_cast<size_t>(down_.taps[j]);
             loaded = std::max(loaded, first);
             for (; loaded < first + static_cast<int64_t>(taps); ++loaded) {
-                load(source + loaded * pixels_.stride, n, static_cast<float>(low_), static_cast<float>(range_),
+                const uint8_t* row = source + loaded * pixels_.stride;
+                if (loaded + kRowsAhead < pixels_.height) prefetch(row + kRowsAhead * pixels_.stride, n * bytes);
+                load(row, n, static_cast<float>(low_), static_cast<float>(range_),
                      ring + static_cast<size_t>(loaded) % ring_ * tile_);
             }
-            for (size_t t = 0; t < taps; ++t) window[t] = ring + (static_cast<size_t>(first) + t) % ring_ * tile_;
+            size_t at = static_cast<size_t>(first) % ring_;
+            for (size_t t = 0; t < taps; ++t, at = at + 1 < ring_ ? at + 1 : 0) window[t] = ring + at * tile_;
             kernels_.down(window.data(), down_.weights.data() + j * down_.stride, taps, n, out + (j - begin) * wide_);
         }
     }
@@ -197,9 +208,6 @@ class Job {
     size_t ring_ = 0, tile_ = 0, rows_ = 0;  // source rows of one window, samples of a tile, output rows of a block
     size_t wide_ = 0, plane_ = 0;            // padded lengths of a row of samples, of a row of one channel
     std::atomic<size_t> next_{0};
-
-  public:
-    size_t ring() const { return ring_; }
 };
 
 }  // namespace
@@ -208,11 +216,12 @@ std::string check(const PreprocessSpec& spec, const Pixels& pixels) {
     if (spec.channels != 1 && spec.channels != 3) return "channels must be 1 or 3";
     if (spec.size < 1 || spec.size > 8192) return "size must be 1 to 8192";
     if (spec.resize_to < spec.size || spec.resize_to > 8192) return "resize_to must be size to 8192";
-    if (!(std::isfinite(spec.low) && std::isfinite(spec.high) && spec.low < spec.high))
-        return "the window must be finite, low below high";
+    // Beyond these, float32 would overflow.
+    if (!(spec.low >= -1e6 && spec.high <= 1e6 && spec.high - spec.low >= 1e-3))
+        return "the window must be 0.001 wide, within 1e6";
     for (int c = 0; c < spec.channels; ++c) {
-        if (!std::isfinite(spec.mean[c]) || !(std::isfinite(spec.std[c]) && spec.std[c] > 0.0f))
-            return "mean must be finite, std positive";
+        if (!(std::fabs(spec.mean[c]) <= 1e6f)) return "mean must be within 1e6";
+        if (!(spec.std[c] >= 1e-6f && spec.std[c] <= 1e6f)) return "std must be 1e-6 to 1e6";
     }
     if (pixels.data == nullptr || pixels.height < 1 || pixels.width < 1) return "the image is empty";
     if (pixels.height > kLongestSide || pixels.width > kLongestSide) return "the image is longer than 16777216 pixels";

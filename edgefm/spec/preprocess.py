@@ -39,7 +39,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Side = Annotated[int, Meta(ge=1, le=8192)]
 
@@ -53,7 +52,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         resize: "shorter" keeps the aspect ratio, "squash" does not.
         resize_to: target of the resize, pixels, at least `size`; `size` for no crop.
         filter: "bicubic" or "bilinear", both antialiased.
-        window16: (low, high) of uint16 pixels in stored values; 8-bit pixels are always 0 to 255.
+        window16: (low, high) of uint16 pixels in stored values, within 1e6 and 0.001 apart or more; 8-bit pixels are 0 to 255.
         mean, std: per channel, in units of the windowed range [0, 1].
     """
 
@@ -71,5 +70,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError(f"mean and std need {self.channels} values, one per channel")
         if self.resize_to < self.size:
             raise ValueError(f"resize_to {self.resize_to} is smaller than size {self.size}")
-        if not self.window16[0] < self.window16[1]:
-            raise ValueError(f"window16 {list(self.window16)} is empty; low must be below high")
+        low, high = self.window16
+        if not (low >= -1e6 and high <= 1e6 and high - low >= 1e-3):
+            raise ValueError(f"window16 is {list(self.window16)}; low must be 0.001 or more below high, both within 1e6")
+        if not all(abs(mean) <= 1e6 for mean in self.mean) or not all(1e-6 <= std <= 1e6 for std in self.std):
+            raise ValueError("mean must be within 1e6 and std 1e-6 to 1e6, in units of the windowed range")

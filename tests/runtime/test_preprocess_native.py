@@ -57,7 +57,7 @@ def test_a_whole_radiograph_equals_the_oracle_with_the_same_bits_for_any_number_
 @given(
     st.sampled_from(HERE),
     st.integers(1, 40),
-    st.integers(0, 20),
+    st.integers(0, 90),
     st.sampled_from(["shorter", "squash"]),
     st.sampled_from(["bicubic", "bilinear"]),
     st.integers(1, 300),
@@ -71,6 +71,17 @@ def test_native_equals_the_oracle_on_any_small_image(cap, size, more, resize, ki
     out = np.empty((3, size, size), np.float32)
     native.preprocess(pixels, out=out, isa=cap, **fields(spec))
     assert np.abs(out - prepare(pixels, spec)).max() <= NATIVE_TOLERANCE
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 9])
+def test_whole_factors_put_pixels_on_pixels_and_every_crop_still_finds_its_neighbours(isa, factor):
+    for more in range(3 * factor):
+        spec = Preprocess(size=90 * factor - more, resize_to=90 * factor)
+        pixels = picture((90, 90 + more), 3, np.uint8)
+        expected = prepare(pixels, spec)
+        for threads in (1, 3):
+            found = Preprocessor(spec, backend="native", threads=threads)(pixels)
+            assert np.abs(found - expected).max() <= NATIVE_TOLERANCE, (more, threads)
 
 
 @pytest.mark.parametrize("size", [LARGE[0], (1, 5000), (5000, 1), (2, 200000), (70000, 3)])
