@@ -114,23 +114,25 @@ def verb_command(name: str) -> click.Command:
 
 def _callback(name: str, function: Callable[..., Any]) -> Callable[..., int]:
     def callback(as_json: bool, log_level: str, **options: Any) -> int:
-        from .views import VIEWS
+        from .views import VIEWS, show_plan
 
-        _log_to_stderr(log_level)
+        dry = options.get("dry_run", False)
+        told = _log_to_stderr(log_level)
         for option, value in options.items():
             if isinstance(value, tuple) and option not in ("set", "images"):
                 options[option] = tuple(part.strip() for each in value for part in each.split(",") if part.strip())
-        return VIEWS[name](function(**options), as_json)
+        result = function(**options)
+        return show_plan(told.lines, as_json) if dry else VIEWS[name](result, as_json)
 
     return callback
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str) -> _Lines:
     """Our own messages as plain lines on stderr; libraries speak only from `--log-level debug` on."""
     import warnings
 
-    ours = logging.getLogger("edgefm")
-    ours.handlers, ours.propagate = [_Lines()], False
+    ours, lines = logging.getLogger("edgefm"), _Lines()
+    ours.handlers, ours.propagate = [lines], False
     ours.setLevel(level.upper())
     if level == "debug":
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -138,12 +140,18 @@ def _log_to_stderr(level: str) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
         logging.lastResort = None
         warnings.simplefilter("ignore")
+    return lines
 
 
 class _Lines(logging.Handler):
-    """Messages as lines on what stderr is at the time: a progress bar puts itself there."""
+    """Messages as lines on what stderr is at the time (a progress bar puts itself there), and kept: they are a dry run's plan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
         print(record.getMessage(), file=sys.stderr)
 
 

@@ -98,13 +98,16 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where} is not YAML ({error})", do="correct it and try again") from error
 
 
-def load_recipe(file: str | Path | None, sets: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    file: str | Path | None, sets: Sequence[str] = (), overrides: Mapping[str, Any] | None = None, *, base: Recipe | None = None
+) -> Recipe:
     """The recipe of a command: defaults, the file, `--set` in their order, then the command's own options.
 
     Args:
         file: YAML file, or None. An empty file means all defaults.
         sets: "a.b=c", c in YAML.
         overrides: dotted name to value, of options that have their own flag (`--seed`); None values are left out.
+        base: takes the place of the defaults.
 
     Raises:
         InputError: names the key path, what was found and what is allowed, and the nearest names for an unknown key.
@@ -126,7 +129,7 @@ def load_recipe(file: str | Path | None, sets: Sequence[str] = (), overrides: Ma
             origin[key] = f"--{flag}"
     _refuse_unknown(tree, type_info(Recipe), "", origin)
     try:
-        return msgspec.convert(tree, Recipe)
+        return msgspec.convert(tree if base is None else _over(msgspec.to_builtins(base), tree), Recipe)
     except msgspec.ValidationError as error:
         raise _explained(error, tree, origin) from error
 
@@ -143,6 +146,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{file} holds {_shown(tree)}", expected="names with values, for example `student: tiny`")
     return tree
+
+
+def _over(below: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """`tree` laid over `below`, group by group."""
+    nested = {
+        key: _over(below[key], value) for key, value in tree.items() if isinstance(value, dict) and isinstance(below[key], dict)
+    }
+    return below | tree | nested
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:

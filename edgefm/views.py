@@ -59,10 +59,6 @@ def _answer_line(answer: Answer) -> str:
 
 def show_output(out: Path, as_json: bool) -> int:
     """What a verb wrote: a bundle in short, or the path."""
-    if not out.exists():  # a dry run
-        if as_json:
-            _dump({"out": None})
-        return 0
     if out.is_file() and out.suffix.lower() == ".efm":
         from .inspection import inspect_bundle
 
@@ -77,6 +73,13 @@ def show_output(out: Path, as_json: bool) -> int:
         _dump({"out": str(out), "files": sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())})
     else:
         print(out)
+    return 0
+
+
+def show_plan(lines: list[str], as_json: bool) -> int:
+    """A dry run's plan; a person has read it on stderr already."""
+    if as_json:
+        _dump({"plan": lines})
     return 0
 
 
@@ -129,7 +132,8 @@ def _bundle_lines(found: dict[str, Any]) -> list[str]:
         f"input       {shape}, {prepare['resize']} side to {prepare['resize_to']}, {prepare['filter']}; "
         f"16-bit window {low:g} to {high:g}",
         f"golden      {found['golden']} generated inputs with expected outputs",
-        "made with   " + ", ".join([f"EdgeFM {found['edgefm']}", *(f"{name} {each}" for name, each in sorted(found["versions"].items()))]),
+        "made with   "
+        + ", ".join([f"EdgeFM {found['edgefm']}", *(f"{name} {each}" for name, each in sorted(found["versions"].items()))]),
         "",
         *_variant_lines(found),
         "",

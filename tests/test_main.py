@@ -100,14 +100,18 @@ def test_a_path_that_the_system_refuses_is_no_bug():
 @pytest.mark.parametrize("words", [["--help"], ["doctor", "--json"]])
 def test_a_full_disk_under_stdout_is_no_bug(words):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "edgefm", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "edgefm", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_goes_away_is_quiet():
-    child = subprocess.Popen([sys.executable, "-m", "edgefm", "distill", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edgefm", "distill", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     child.stdout.close()
     assert child.wait(20) == 0
     assert child.stderr.read() == b""

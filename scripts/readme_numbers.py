@@ -1,0 +1,112 @@
+"""Write the measured numbers of the README from `benchmarks/results/*.json`, between its two markers.
+
+Not a benchmark: every number names the script that made it. `--check` only says whether the README is up to date.
+
+A row is a sentence and a function of a result; a result that is not there leaves its rows out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+START, END = "<!-- numbers: scripts/readme_numbers.py -->", "<!-- end of numbers -->"
+
+Row = tuple[str, str, Callable[[dict[str, Any]], str]]
+
+
+def seconds(contender: str, rival: str) -> Callable[[dict[str, Any]], str]:
+    def text(found: dict[str, Any]) -> str:
+        ours, plain = (found["contenders"][name]["seconds_to_answer"]["p50"] for name in (contender, rival))
+        return f"{ours:.2f} s ({rival}: {plain:.2f} s)"
+
+    return text
+
+
+def peak(contender: str, rival: str) -> Callable[[dict[str, Any]], str]:
+    def text(found: dict[str, Any]) -> str:
+        ours, plain = (found["contenders"][name]["peak_mib"] for name in (contender, rival))
+        return f"{ours:.0f} MiB ({rival}: {plain:.0f} MiB)"
+
+    return text
+
+
+def torch_start(found: dict[str, Any]) -> str:
+    torch = found["contenders"]["torch"]
+    return f"{torch['seconds_to_answer']['p50']:.1f} s, {torch['peak_mib']:.0f} MiB"
+
+
+def overhead(found: dict[str, Any]) -> str:
+    ratios = [size["predict_over_plain_and_preprocessing"] for sizes in found["variants"].values() for size in sizes.values()]
+    return f"{min(ratios):.2f} to {max(ratios):.2f} times, over engines and image sizes"
+
+
+def preparation(found: dict[str, Any]) -> str:
+    p50 = {name: timing["p50"] for name, timing in found["milliseconds"].items()}
+    return f"{p50['edgefm native, 1 thread']:.1f} ms on one thread (numpy + Pillow: {p50['numpy + Pillow']:.1f} ms)"
+
+
+def opening(found: dict[str, Any]) -> str:
+    return f"{found['milliseconds']['open_bundle, all cores']['p50']:.0f} ms for {found['megabytes']:.0f} MB"
+
+
+def installed(found: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {size:.0f} MB" for name, size in found["megabytes"].items())
+
+
+def start_up(found: dict[str, Any]) -> str:
+    p50 = {name: timing["p50"] for name, timing in found["milliseconds"].items()}
+    return f"{p50['edgefm --help']:.0f} ms, {p50['import edgefm']:.0f} ms (an empty Python: {p50['python -c pass']:.0f} ms)"
+
+
+ROWS: tuple[Row, ...] = (
+    ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
+    ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
+    ("The same in torch", "first_answer", torch_start),
+    ("Peak memory of that process, ONNX Runtime", "first_answer", peak("edgefm onnx", "plain onnx")),
+    ("`predict`, compared with the plain engine plus preprocessing", "predict_overhead", overhead),
+    ("A 2544 × 3056 16-bit radiograph to the model's input", "preprocess", preparation),
+    ("Opening a bundle, every byte checked", "open_bundle", opening),
+    ("Installed on a device", "start_up", installed),
+    ("`edgefm --help`, `import edgefm`", "start_up", start_up),
+)
+
+
+def table() -> str:
+    """The Markdown between the markers."""
+    lines, machines = ["| what | measured | script |", "|---|---|---|"], set()
+    for what, name, text in ROWS:
+        file = ROOT / "benchmarks" / "results" / f"{name}.json"
+        if not file.exists():
+            continue
+        found = json.loads(file.read_text())
+        machines.add(f"{found['machine']['cpu']}, {found['machine']['usable_threads']} threads")
+        lines.append(f"| {what} | {text(found)} | `{found['script']}` |")
+    return "\n".join(
+        [*lines, "", f"Medians on: {'; '.join(sorted(machines)) or 'no machine yet'}. Compare ratios, not milliseconds."]
+    )
+
+
+def main() -> int:
+    text = README.read_text()
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        print(f"README.md needs the lines {START} and {END}", file=sys.stderr)
+        return 1
+    wanted = f"{before}{START}\n{table()}\n{END}{after}"
+    if "--check" in sys.argv:
+        if wanted != text:
+            print("the numbers in README.md are old; run: python scripts/readme_numbers.py", file=sys.stderr)
+        return int(wanted != text)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
