@@ -127,6 +127,12 @@ def test_one_changed_byte_of_a_compiled_model_and_it_is_made_anew(bundle: Bundle
     np.testing.assert_array_equal(load(bundle, "openvino")(IMAGES)["logits"], first["logits"])
 
 
+def test_nothing_is_kept_of_a_bundle_without_an_id(bundle: Bundle, cache: Path) -> None:
+    bundle.id = ""
+    load(bundle, "openvino")
+    assert not list(cache.rglob("*"))
+
+
 def test_the_oldest_compiled_models_are_forgotten(cache: Path) -> None:
     for number in range(12):
         with CompiledModels(f"bundle{number}", "key") as folder:
