@@ -86,3 +86,25 @@ def test_without_a_compiler_the_build_succeeds_and_says_so(root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the C++ module was not built; EdgeFM works without it" in done.stderr
     assert not list(tmp_path.rglob("_native*.so"))
+
+
+@pytest.mark.parametrize(("processor", "isa"), [("Nehalem", "scalar"), ("SandyBridge", "scalar"), ("Haswell", "avx2")])
+def test_an_emulated_older_processor_meets_no_illegal_instruction(root, processor, isa):
+    pytest.importorskip("edgefm._native", reason="the C++ module is not built")
+    if shutil.which("qemu-x86_64") is None or sysconfig.get_platform() != "linux-x86_64":
+        pytest.skip("no qemu-x86_64 here (Debian: qemu-user)")
+    code = (
+        "import numpy as np\n"
+        "from edgefm.runtime.cpu import cpu_features\n"
+        "from edgefm.runtime.preprocess import Preprocessor, prepare\n"
+        "from edgefm.spec.preprocess import Preprocess\n"
+        "preprocessor = Preprocessor(Preprocess(size=32, resize_to=40, window16=(99.0, 60000.0)))\n"
+        "pixels = np.random.default_rng(0).integers(0, 65536, (70, 90, 3), dtype=np.uint16)\n"
+        "assert abs(preprocessor(pixels) - prepare(pixels, preprocessor.spec)).max() < 1e-5\n"
+        "print(preprocessor.isa, cpu_features()['avx2'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "EDGEFM_ISA"}
+    command = ["qemu-x86_64", "-cpu", processor, sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [isa, str(isa != "scalar")]
