@@ -39,4 +39,7 @@ __all__ = ["PRESETS", "LoadedModel", "Outputs", "Preset", "Tap", "build_student"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    from .extra import compress_extra
+
+    with compress_extra():
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -20,6 +20,7 @@ from ..spec.preprocess import Preprocess
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Filter = Literal["bilinear", "bicubic"]
+FILTERS: dict[str, Filter] = {"bilinear": "bilinear", "bicubic": "bicubic"}
 PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # Processors of transformers that mean "shorter side" by a bare number; the others mean both sides.
 SHORTER_BY_NUMBER = ("BitImageProcessor", "CLIPImageProcessor", "DeiTImageProcessor", "CLIPFeatureExtractor")
@@ -102,8 +103,8 @@ def _square(height: int, width: int, where: str) -> int:
 
 
 def _filter(name: str, where: str) -> Filter:
-    if name == "bicubic" or name == "bilinear":
-        return name
+    if name in FILTERS:
+        return FILTERS[name]
     raise InputError(
         f"{where} resizes with the filter {name!r}",
         expected="bilinear or bicubic",

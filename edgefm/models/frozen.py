@@ -23,13 +23,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import openvino
 import torch
 from torch import nn
 
 from ..errors import InputError
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task, make_task
-from .graph import Graph, openvino
+from .graph import Graph
 from .loaded import LoadedModel, Outputs, task_of
 from .pooling import pool
 from .weights import file_sha256
@@ -190,7 +191,8 @@ def _preprocess(path: Path, module: FrozenGraph) -> Preprocess:
         return found
     if module.whole_pixels and module.size is not None:
         plain = (0.0,) * module.channels, (1 / 255,) * module.channels
-        return Preprocess(channels=module.channels, size=module.size, resize_to=module.size, mean=plain[0], std=plain[1])
+        channels: Any = module.channels
+        return Preprocess(channels=channels, size=module.size, resize_to=module.size, mean=plain[0], std=plain[1])
     raise InputError(
         f"{path} does not say how pixels become its input",
         expected='preprocess.json beside it, as in {"size": 224, "resize_to": 256, "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}',

@@ -12,20 +12,16 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import openvino
 
 from ..bundle import Bundle
 from ..errors import InputError
 from .pooling import poolable
-
-# OpenVINO calls home through this module where it is installed
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
 
 PASSING = ("Convert", "FakeQuantize", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Result")
 BORING = (*PASSING, "Parameter", "Constant", "Pad", "ShapeOf", "Gather", "Concat", "StridedSlice", "Range", "Broadcast")

@@ -10,6 +10,8 @@ Pooling per `model_type`, as the models' own classification heads and their auth
 | dinov2 (Phikon-v2, RAD-DINO), dinov2_with_registers | class token | class token, mean of the patch tokens |
 | any other | `pooler_output` (swin, convnextv2, resnet: the pooled last stage) | the same |
 
+A model that pools otherwise is refused: its logits are compared once with what this table makes of it.
+
 Phikon's and RAD-DINO's cards say `last_hidden_state[:, 0]` and `pooler_output`, which is the same token. ViT's own `pooler`
 layer belongs to no published encoder; its weights are left aside, and so is the mask token of pretraining.
 Without `preprocessor_config.json` the contract is ImageNet's mean and std at the configuration's `image_size`; the log says so.
@@ -49,13 +51,15 @@ def load_hf_folder(
     """
     import transformers
 
+    names: Any = transformers
     where = hub_id or str(folder)
     kind = str(config["model_type"])
     if kind not in transformers.CONFIG_MAPPING:
         raise InputError(f"transformers has no model type {kind!r}, which {where} asks for", do="give it as file.py:function")
-    settings = transformers.CONFIG_MAPPING[kind].from_dict({key: value for key, value in config.items() if key != "auto_map"})
+    own = {key: value for key, value in config.items() if key != "auto_map"}
+    settings: Any = transformers.CONFIG_MAPPING[kind].from_dict(own)
     classifies = any(name.endswith("ForImageClassification") for name in config.get("architectures") or ())
-    table = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING if classifies else transformers.MODEL_MAPPING
+    table = names.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING if classifies else names.MODEL_MAPPING
     if type(settings) not in table or table[type(settings)].main_input_name != "pixel_values":
         raise InputError(f"{where} is a {kind}, which takes no images", do="give an image encoder")
     files = find_weights(folder)
@@ -63,18 +67,15 @@ def load_hf_folder(
     if kind in ("vit", "deit"):
         state = {key: value for key, value in state.items() if not key.startswith(LEFT_ASIDE)}
     model = _build(table[type(settings)], settings, state, where, poolless=kind in ("vit", "deit") and not classifies)
-    body, classifier = (getattr(model, model.base_model_prefix), model.classifier) if classifies else (model, None)
+    body: Any = getattr(model, model.base_model_prefix, None) if classifies else model
+    classifier = getattr(model, "classifier", None) if classifies else None
     pooling: TokenPooling = "class" if kind in CLASS_TOKEN else "pooler"
     if classifies and kind in CLASS_AND_PATCHES:
         pooling = "class+patches"
     prefix = 1 + getattr(settings, "num_register_tokens", 0) if kind in CLASS_TOKEN else 0
     module = TransformersEncoder(body, classifier, pooling=pooling, prefix=prefix).eval()
     preprocess = _preprocess(folder, settings, where)
-    if kind in ("vit", "deit") and preprocess.size != settings.image_size:
-        raise InputError(
-            f"{where} was trained on {settings.image_size} pixels, and its preprocessor makes {preprocess.size}",
-            do="correct size in preprocessor_config.json",
-        )
+    _refuse_other_pooling(module, model, preprocess, where)
     classes = settings.num_labels if classifies else 0
     return LoadedModel(
         module=module,
@@ -113,11 +114,30 @@ def _build(cls: Any, settings: Any, state: State, where: object, *, poolless: bo
     return model
 
 
+@torch.no_grad()
+def _refuse_other_pooling(module: TransformersEncoder, model: Any, preprocess: Preprocess, where: object) -> None:
+    """Hold the tables above to the model: it takes its input, gives one vector, and a classifier's logits are its own."""
+    x = torch.rand(1, preprocess.channels, preprocess.size, preprocess.size, generator=torch.Generator().manual_seed(0))
+    try:
+        logits, embedding = module(x)
+        same = module.classifier is None or torch.allclose(logits, model(pixel_values=x).logits, atol=1e-4, rtol=1e-4)
+    except (AttributeError, TypeError):  # no pooled output, or no part of that name
+        same = False
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{where} does not take the {preprocess.size} pixels that its preprocessor makes ({error})",
+            do="correct size in preprocessor_config.json",
+        ) from error
+    if not same or embedding.ndim != 2:
+        raise InputError(f"how {where} pools its features is not known here", do="give it as file.py:function")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' progress bar and its own report of keys for a moment: the error above says it."""
-    from transformers.utils import logging as hf_logging
+    from transformers import utils
 
+    hf_logging: Any = utils.logging
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()

@@ -5,12 +5,13 @@ Not their training. Importable without torch, so that `--help` can show the pres
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
+from .extra import compress_extra
 from .loaded import LoadedModel
 
 
@@ -46,17 +47,19 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
 
     Raises:
         InputError: an unknown name, or pretrained weights that cannot be had.
+        MissingExtra: a library of `[compress]` is not installed.
     """
-    import timm
-    import torch
+    with compress_extra():
+        import timm
+        import torch
 
-    from .encoder import TimmEncoder
-    from .timm_names import check_timm_name, pretrained_timm
-    from .weights import state_sha256
+        from .encoder import TimmEncoder
+        from .timm_names import check_timm_name, pretrained_timm
+        from .weights import state_sha256
 
     timm_name = PRESETS[name].timm_name if name in PRESETS else name
     check_timm_name(timm_name)
-    arguments = {"num_classes": len(task.labels), "in_chans": preprocess.channels}
+    arguments: dict[str, Any] = {"num_classes": len(task.labels), "in_chans": preprocess.channels}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if pretrained:

@@ -99,7 +99,7 @@ def _stages(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _tensor(output: Any) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else output[0]  # type: ignore[no-any-return]
+    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 class TappedEncoder(nn.Module):

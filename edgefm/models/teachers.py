@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .extra import compress_extra
 from .loaded import LoadedModel
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def load_model(
 
     Raises:
         InputError: with the remedy, whatever is wrong with the source.
+        MissingExtra: a library of `[compress]` is not installed.
     """
-    loaded = _load(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
+    with compress_extra():
+        loaded = _load(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     if tap is None or loaded.kind == "frozen":
         return loaded
     from .taps import tap_module

@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.mlp import SwiGLUPacked
 from timm.models import PretrainedCfg
 
 from ..errors import InputError
@@ -35,7 +36,7 @@ def build_timm(architecture: str, arguments: Mapping[str, Any], cfg: Mapping[str
     if known:
         options["pretrained_cfg"] = known | {"architecture": architecture}
     if options.get("mlp_layer") == "SwiGLUPacked":
-        options["mlp_layer"] = timm.layers.SwiGLUPacked
+        options["mlp_layer"] = SwiGLUPacked
     try:
         try:
             with torch.device("meta"):

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefm.errors import InputError
 from edgefm.models import list_taps, load_model
-from edgefm.models.graph import openvino
 from edgefm.spec.preprocess import Preprocess
 
 X = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))

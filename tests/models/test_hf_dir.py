@@ -123,6 +123,24 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, fault: str) -> None:
         load_model(folder)
 
 
+@pytest.mark.parametrize("classifies", [True, False])
+def test_a_model_that_pools_in_a_way_not_known_here_is_refused(tmp_path: Path, classifies: bool) -> None:
+    size: int
+    model: Any
+    if classifies:  # the mean over all patches of the last stage
+        settings: Any = transformers.SegformerConfig(hidden_sizes=[8] * 4, depths=[1] * 4, decoder_hidden_size=8)
+        size, model = 64, transformers.SegformerForImageClassification(settings)
+    else:  # no pooled output at all
+        size, model = (
+            28,
+            transformers.ViTMAEModel(transformers.ViTMAEConfig(image_size=28, patch_size=14, mask_ratio=0.0, **TINY)),
+        )
+    with pytest.raises(InputError, match=r"pools its features is not known here\. Give it as file\.py:function"):
+        load_model(
+            write(tmp_path / "other", randomise(model), PROCESSOR | {"size": {"shortest_edge": size}, "do_center_crop": False})
+        )
+
+
 def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
     loaded = load_model(write(tmp_path / "half", dinov2().half()))
     assert {value.dtype for value in loaded.module.state_dict().values()} == {torch.float32}
@@ -146,7 +164,7 @@ def test_remote_code_in_the_config_is_not_run(tmp_path: Path) -> None:
 
 def test_a_preprocessor_of_another_size_than_the_positions_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "phikon", phikon(), PROCESSOR | {"size": {"height": 56, "width": 56}, "do_center_crop": False})
-    with pytest.raises(InputError, match="trained on 28 pixels, and its preprocessor makes 56"):
+    with pytest.raises(InputError, match="does not take the 56 pixels that its preprocessor makes"):
         load_model(folder)
 
 

@@ -175,3 +175,14 @@ def test_the_real_teacher_keeps_its_own_grey_mean(real_data: Path) -> None:
         logits, embedding = loaded.module(torch.rand(2, 3, 224, 224))
     assert logits is not None
     assert (logits.shape, embedding.shape) == ((2, 2), (2, 1024))
+
+
+@pytest.mark.parametrize(
+    "call", ["load_model('resnet18')", "list_taps('resnet18')", "build_student('tiny', task=None, preprocess=None, seed=0)"]
+)
+@pytest.mark.parametrize("library", ["torch", "timm"])
+def test_a_device_without_the_workstations_libraries_is_told_which_extra(call: str, library: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; from edgefm.models import *; {call}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"working with models needs {library}, which is not installed here. Install it with: pip install" in done.stderr
+    assert "edgefm[compress]" in done.stderr
