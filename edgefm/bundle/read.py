@@ -15,8 +15,6 @@ from types import TracebackType
 from ..errors import BundleError
 from .check import Checked, check
 
-Identity = tuple[int, int, int, int]
-
 
 class Bundle:
     """An open bundle, every byte checked. Made by `open_bundle`; a context manager; safe to read from many threads.
@@ -28,10 +26,9 @@ class Bundle:
         preprocess: how pixels become the model's input.
     """
 
-    def __init__(self, path: Path, checked: Checked, mapped: mmap.mmap, identity: Identity) -> None:
+    def __init__(self, path: Path, checked: Checked, mapped: mmap.mmap) -> None:
         self.path, self.id, self.manifest, self.preprocess, self._places = path, *checked
         self._map: mmap.mmap | None = mapped
-        self._identity = identity
 
     def names(self) -> tuple[str, ...]:
         """Names of all members, in the order of the file: `manifest.json` first, evidence and signatures last."""
@@ -53,19 +50,14 @@ class Bundle:
         _, start, stop = self._places[name]
         return memoryview(self._map)[start:stop]
 
-    def start(self, name: str) -> int:
-        """The first byte of a member in the file, for an engine that maps the file itself. Raises `BundleError` as `view`."""
-        self.view(name).release()
-        return self._places[name].start
+    def forget(self, name: str) -> None:
+        """Let the pages of a member go until they are used again, so that they do not count as this process's memory.
 
-    def check_in_place(self) -> None:
-        """Raise `BundleError` if `path` leads to another file by now: what an engine maps by name must be what was checked."""
-        try:
-            found = _identity(os.stat(self.path))
-        except OSError:
-            found = None
-        if found != self._identity:
-            raise BundleError(f"{self.path} was replaced while it was being loaded", do="open it again")
+        For an engine that has copied what it needs. Views stay valid; but what was written to them is lost.
+        """
+        _, start, stop = self._places[name]
+        if self._map is not None:
+            _forget(self._map, start, stop)
 
     def close(self) -> None:
         """Give the map back; while views are in use, the last of them does."""
@@ -87,7 +79,7 @@ def open_bundle(path: str | Path) -> Bundle:
         BundleError: no such file, not a bundle, damaged anywhere, unsafe, or of a newer format.
     """
     path = Path(path)
-    mapped, identity = _map(path)
+    mapped = _map(path)
     try:
         with memoryview(mapped) as view:
             checked = check(view, partial(_forget, mapped))
@@ -95,7 +87,7 @@ def open_bundle(path: str | Path) -> Bundle:
         _close(mapped)
         do = error.do or "get the file again from where it was made"
         raise BundleError(f"{path}: {error.found}", expected=error.expected, do=do) from error
-    return Bundle(path, checked, mapped, identity)
+    return Bundle(path, checked, mapped)
 
 
 def _forget(mapped: mmap.mmap, start: int, stop: int) -> None:
@@ -105,11 +97,7 @@ def _forget(mapped: mmap.mmap, start: int, stop: int) -> None:
         mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def _identity(found: os.stat_result) -> Identity:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _map(path: Path) -> tuple[mmap.mmap, Identity]:
+def _map(path: Path) -> mmap.mmap:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -117,10 +105,9 @@ def _map(path: Path) -> tuple[mmap.mmap, Identity]:
         if not stat.S_ISREG(mode):
             raise BundleError(f"{path} is a device or a pipe", expected="a .efm file", do="save it as a file first")
         with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not found.st_size:
+            if not os.fstat(file.fileno()).st_size:
                 raise BundleError(f"{path} is empty", expected="a .efm file", do="get the file again from where it was made")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), _identity(found)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError as error:
         raise BundleError(f"{path} does not exist", expected="a .efm file", do="check the path") from error
     except (OSError, ValueError) as error:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from hashlib import sha256
@@ -22,9 +19,8 @@ from edgefm.runtime.cache import cache_folder, store
 from edgefm.runtime.cpu import cpu_features
 from edgefm.runtime.engines import ENGINES, installed, load_engine, version
 from edgefm.runtime.engines.compiled import CompiledModels
-from edgefm.runtime.engines.external import point_into
 
-from .conftest import MakeBundle, graph, onnx_files, reference
+from .conftest import MakeBundle, reference
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 3, 16, 16)).astype(np.float32)
 
@@ -199,57 +195,3 @@ def test_an_engine_of_a_later_edgefm_is_named() -> None:
 def test_openvino_telemetry_is_off() -> None:
     load_engine("openvino")
     assert sys.modules["openvino_telemetry"] is None
-
-
-def test_onnx_weights_are_found_inside_the_bundle_behind_links_and_odd_names(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    (tmp_path / "blobs").mkdir()
-    stored = tmp_path / "blobs" / "Lungenmodell äöü, Version 2 (neu).efm"
-    shutil.copy(make_bundle("multiclass"), stored)
-    (tmp_path / "link.efm").symlink_to(stored)
-    for path in (stored, tmp_path / "link.efm", os.path.relpath(stored)):
-        with open_bundle(path) as opened:
-            np.testing.assert_allclose(load(opened, "onnx")(IMAGES)["logits"], reference(3, IMAGES)["logits"], atol=1e-4)
-
-
-def test_a_bundle_that_is_replaced_while_it_is_loaded_is_refused(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    path = tmp_path / "a.efm"
-    shutil.copy(make_bundle("multiclass"), path)
-    with open_bundle(path) as opened:
-        shutil.copy(make_bundle("multiclass", wrong=("onnx-fp32",)), tmp_path / "b.efm")
-        (tmp_path / "b.efm").replace(path)
-        with pytest.raises(BundleError, match=r"a\.efm was replaced while it was being loaded"):
-            load(opened, "onnx")
-
-
-def test_pointing_weights_elsewhere_changes_only_their_place() -> None:
-    from onnx import ModelProto
-
-    proto = graph(3)
-    files = onnx_files(proto)
-    pointed = ModelProto.FromString(point_into(memoryview(files["encoder.onnx"]), "x.efm", {"encoder.weights": 1000}))
-    moved = 0
-    for before, after in zip(proto.graph.initializer, pointed.graph.initializer, strict=True):
-        places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in (before, after)]
-        if places[0]:
-            moved += 1
-            offset = str(int(places[0]["offset"]) + 1000)
-            assert places[1] == {**places[0], "location": "x.efm", "offset": offset}
-        for tensor in (before, after):
-            del tensor.external_data[:]
-    assert moved == 1
-    assert pointed == proto
-
-
-def test_a_graph_cut_anywhere_is_refused_or_read_and_never_loops() -> None:
-    data = onnx_files(graph(3))["encoder.onnx"]
-    for length in range(len(data)):
-        with contextlib.suppress(ValueError, IndexError, KeyError):
-            point_into(memoryview(data)[:length], "x", {"encoder.weights": 0})
-    for bad in (b"\xff" * 40, b"\x3a\xff\xff\xff\x7f", b"\x3b"):
-        with pytest.raises((ValueError, IndexError)):
-            point_into(memoryview(bad), "x", {})
-
-
-def test_a_graph_that_names_a_file_outside_the_bundle_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(KeyError):
-        point_into(bundle.view("variants/onnx-fp32/encoder.onnx"), "x", {"other.weights": 0})

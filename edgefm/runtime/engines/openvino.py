@@ -52,6 +52,7 @@ class OpenVINO:
             raise InputError(
                 f"OpenVINO runs {variant.name} in {ran.get_type_name()}", expected=precision, do="choose another variant"
             )
+        bundle.forget(self._graph.files[1])  # the compiled model has its own copy, in the order that the processor likes
         self._turn = Lock()
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
