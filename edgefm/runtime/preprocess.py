@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from edgefm.errors import ImageError, InputError
-from edgefm.spec.preprocess import Preprocess
+from ..errors import ImageError, InputError
+from ..spec.preprocess import Preprocess
 
 native: Any
 try:
