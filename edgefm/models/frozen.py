@@ -145,7 +145,8 @@ def load_frozen(path: Path, *, tap: str | None = None, licence: str | None = Non
 
 
 def _answers(graph: Graph, labels: tuple[str, ...]) -> tuple[Any | None, Any, Task]:
-    named = {name: port for port in graph.model.outputs for name in port.get_names()}
+    # What feeds a result, not the result: OpenVINO crashes on a model whose results are another model's results.
+    named = {name: port.node.input(0).get_source_output() for port in graph.model.outputs for name in port.get_names()}
     first = graph.model.outputs[0].node.input(0).get_source_output()
     decision = graph.before_decision()
     multilabel = decision is not None and decision[1] == "Sigmoid"
