@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..spec.recipe import DataRecipe
 from .dataset import Dataset
 from .listing import Listing
-from .radiograph import SCANNERS, VERSION, contrast_of, radiograph
+from .radiograph import SCANNERS, VERSION, radiograph
 
 LABELS = ("clear", "opacity")
 DEFAULTS = {"n": 800, "seed": 0, "size": 128}
@@ -34,7 +34,7 @@ class Phantoms:
         """uint8 or uint16 `[size, size]`, depending on the scanner."""
         case = self.cases[key]
         return radiograph(
-            self.seed, key, self.size, self.size, contrast=case.contrast, scanner=case.scanner, anatomy=case.patient
+            self.seed, key, self.size, self.size, contrast=case.contrast, scanner=case.scanner, patient=case.patient
         )
 
     def digest(self, key: int) -> bytes:
@@ -114,6 +114,11 @@ def _cases(n: int, seed: int) -> list[Case]:
         scanner = str(rng.choice(list(SCANNERS), p=[0.5, 0.3, 0.2]))
         for _ in range(int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))):
             opacity = bool(rng.random() < 0.5)
-            cases.append(Case(patient, scanner, opacity, contrast_of(opacity, float(rng.standard_normal()))))
+            cases.append(Case(patient, scanner, opacity, _contrast(opacity, float(rng.standard_normal()))))
         patient += 1
     return cases[:n]
+
+
+def _contrast(opacity: bool, normal: float) -> float:
+    """Contrast of the spot: clear 0.05 +- 0.08, opacity 0.29 +- 0.08 (d' = 3, so nobody can do better than an AUC of 0.983)."""
+    return max(0.0, (0.29 if opacity else 0.05) + 0.08 * normal)
