@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,15 @@ from torch import nn
 from edgefm.spec.preprocess import Preprocess
 
 SIZE = 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Toy models are no faster on two threads, and much slower where other work keeps the processor busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Teacher(nn.Module):
@@ -57,9 +66,9 @@ def make_teacher() -> type[Teacher]:
 
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., Path]:
-    """A CSV of dark and bright pictures in tmp_path/data: (train, val, labels, column names) to its path."""
+    """A CSV of dark and bright pictures in tmp_path/data, as many `calibrate` as `val`; gives its path."""
 
-    def make(train: int = 10, val: int = 6, labels: tuple[str, str] | None = ("dark", "bright")) -> Path:
+    def make(train: int = 10, val: int = 6, labels: tuple[str, ...] | None = ("dark", "bright")) -> Path:
         folder = tmp_path / "data"
         folder.mkdir(exist_ok=True)
         rng = np.random.default_rng(0)
@@ -68,7 +77,7 @@ def make_data(tmp_path: Path) -> Callable[..., Path]:
             pixels = rng.integers(0, 120 + 90 * (i % 2), (SIZE, SIZE)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.png")
             split = "train" if i < train else ("val", "calibrate")[i // 2 % 2]
-            lines.append(",".join([f"{i}.png", *([] if labels is None else [labels[i % 2]]), split]))
+            lines.append(",".join([f"{i}.png", *([] if labels is None else [labels[i % len(labels)]]), split]))
         (folder / "labels.csv").write_text("\n".join(lines) + "\n")
         return folder / "labels.csv"
 

@@ -21,9 +21,11 @@ from edgefm.distill import distill
 from edgefm.errors import ImageError, InputError
 from edgefm.models import load_model
 from edgefm.settings import load_recipe
+from edgefm.spec.preprocess import Preprocess
 from edgefm.spec.recipe import Recipe
+from edgefm.spec.task import make_task
 
-STUDENT = "test_efficientnet"
+STUDENT = "test_vit"
 Make = Callable[..., Path]
 
 
@@ -117,6 +119,25 @@ def test_a_teacher_without_classifier_gives_a_student_in_its_space(
     assert -1 <= found["between"]["mean_cosine"] <= 1
 
 
+def test_several_labels_at_once_are_distilled_one_by_one(tmp_path: Path, make_data: Make, make_teacher: Any) -> None:
+    teacher = make_teacher(("a", "b", "c"))
+    teacher.task = make_task("multilabel", ("a", "b", "c"))
+    out = run(teacher, make_data(labels=("a|b", "c", "|", "b")), tmp_path / "run", "distill.epochs=1")
+    assert load_model(out).task == teacher.task
+    assert "auc" in json.loads((out / "evaluation.json").read_text())["student"]
+
+
+def test_a_frozen_graph_teaches_in_its_own_engine(tmp_path: Path, make_data: Make) -> None:
+    graph = tmp_path / "teacher.onnx"
+    write_onnx_teacher(graph)
+    (tmp_path / "labels.json").write_text('["dark", "bright"]')
+    prepare = Preprocess(channels=1, size=32, resize_to=32, mean=(0.5,), std=(0.25,))
+    (tmp_path / "preprocess.json").write_bytes(msgspec.json.encode(prepare))
+    out = run(graph, make_data(), tmp_path / "run", licence="MIT")
+    assert json.loads((out / "evaluation.json").read_text())["teacher"]["auc"] == 1
+    assert load_model(out).licence == "MIT"
+
+
 def test_switching_all_losses_off_is_refused(tmp_path: Path, make_data: Make, teacher: Any) -> None:
     with pytest.raises(InputError, match="all losses are switched off"):
         run(teacher, make_data(labels=None), tmp_path / "run", "distill.losses.logits=0")
@@ -206,6 +227,24 @@ def test_an_interrupted_run_goes_on_with_resume_only_as_it_was(tmp_path: Path, m
     teacher.asked = 0
     run(teacher, data, tmp_path / "run", "quantize.max_drop=0.1", resume=True)  # not a setting of this verb
     assert teacher.asked == 6 + 10  # val, and the second view only
+
+
+def write_onnx_teacher(path: Path) -> None:
+    """Logits (-m, m) of the mean m of the prepared image."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([2, 3], np.int64), "axes"),
+        numpy_helper.from_array(np.array([[-1, 1]], np.float32), "weights"),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 32, 32])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])
+    graph = helper.make_graph(nodes, "teacher", [images], [logits], constants)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
 SCRIPT = """

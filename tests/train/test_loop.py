@@ -236,7 +236,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(InputError, match="checkpoint.* cannot be written"):
+        with pytest.raises(InputError, match=r"checkpoint.* cannot be written"):
             run(training_of(), tmp_path / "run", resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
