@@ -33,15 +33,17 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if len(self._graph.files) != 2:
+            raise BundleError(f"{variant.name} has {len(self._graph.files)} files", expected="an IR's graph and its weights")
         xml, weights = (bundle.view(file) for file in self._graph.files)
         # the tensor shares the bundle's map: the array, and with it the view, must live as long as the model
         self._weights = np.frombuffer(weights, np.uint8)
-        key = f"{variant.name}-{precision}-batch{batch}-threads{threads}-{openvino.__version__}"
+        kept = CompiledModels(bundle.id, f"{variant.name}-{precision}-batch{batch}-threads{threads}-{openvino.__version__}")
         try:
             core = openvino.Core()
             model = core.read_model(bytes(xml), openvino.Tensor(self._weights, shared_memory=True))
             model.reshape([batch, *self._graph.inputs[0].shape[1:]])
-            with CompiledModels(bundle.id, key) as folder:
+            with kept as folder:
                 compiled = core.compile_model(model, "CPU", settings | ({"CACHE_DIR": str(folder)} if folder else {}))
             ran = compiled.get_property("INFERENCE_PRECISION_HINT")
             self._request = compiled.create_infer_request()
