@@ -70,7 +70,7 @@ def load_timm_folder(
         model.set_input_size(img_size=preprocess.size)
         arguments["img_size"] = preprocess.size
     if pooling is None:
-        pooling = family.pooling if family is not None else "own"
+        pooling = family.pooling if family is not None and not model.num_classes else "own"
     if structure is not None and pooling == "own" and model.global_pool == "":
         raise InputError(
             f"the configuration of {where} leaves the pooling of its tokens open (global_pool '')",

@@ -15,7 +15,7 @@ from . import hub
 from .contract import preprocess_from_timm
 from .encoder import TimmEncoder
 from .loaded import LoadedModel, task_of
-from .weights import file_sha256, read_pickle
+from .weights import file_sha256, read_weights
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -53,10 +53,15 @@ def pretrained_timm(name: str, **options: Any) -> tuple[Any, str]:
         )
     wanted = (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHTS
     file = hub.fetch_file(config.hf_hub_id, wanted)
-    if file.suffix != ".safetensors":
-        read_pickle(file)
-    # As a file rather than by hub id: timm would ask the hub again, and wait.
-    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file), "hf_hub_id": None}, **options)
+    # As tensors rather than by hub id: timm would ask the hub again, and wait.
+    overlay = {"state_dict": read_weights([file]), "hf_hub_id": None}
+    try:
+        model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(
+            f"the weights in {file} are not those of timm's {name} ({str(error)[:200]})", do="delete it and try again"
+        ) from error
+    model.pretrained_cfg.pop("state_dict")
     return model, file_sha256(file)
 
 

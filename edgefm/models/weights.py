@@ -76,7 +76,7 @@ def read_weights(files: list[Path]) -> State:
     """
     state: State = {}
     for file in files:
-        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file))
+        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file))
     return {_bare(key): tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
@@ -96,12 +96,7 @@ def _read_safetensors(file: Path) -> State:
         raise InputError(f"{file} is not a whole safetensors file ({error})", do="download or copy it again") from error
 
 
-def read_pickle(file: Path) -> State:
-    """The tensors of a pickled checkpoint, without running anything that is in it.
-
-    Raises:
-        InputError: it is damaged, or holds more than tensors and plain containers.
-    """
+def _read_pickle(file: Path) -> State:
     # argparse.Namespace: MAE-style checkpoints (RETFound's too) keep their command line in one; it only holds attributes.
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):

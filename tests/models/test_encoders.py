@@ -86,6 +86,17 @@ def test_virchow_concatenates_class_token_and_mean_patch_past_the_registers(tmp_
     torch.testing.assert_close(embedding, expected)
 
 
+def test_a_virchow_that_was_fine_tuned_with_a_classifier_pools_as_its_classifier_does(tmp_path: Path) -> None:
+    stated = VIRCHOW2 | {"num_classes": 3, "global_pool": "token"}
+    model = randomise(timm.create_model("vit_huge_patch14_224", mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU, **stated))
+    loaded = load_model(
+        write_timm_folder(tmp_path / "tuned", "vit_huge_patch14_224", model, cfg=CFG, num_classes=3, model_args=stated)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.module(X).logits, model(X))
+    assert loaded.task.kind == "multiclass"
+
+
 def test_h_optimus_has_its_own_mean_and_std_whatever_its_config_says(hub_cache: Callable[[str], Path]) -> None:
     stated = {"img_size": 42, "embed_dim": 64, "depth": 2, "num_heads": 4, "init_values": 1e-5, "mlp_ratio": 5.3125}
     model = randomise(timm.create_model("vit_giant_patch14_reg4_dinov2", num_classes=0, **stated))

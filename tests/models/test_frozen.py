@@ -236,6 +236,7 @@ def test_a_graph_with_two_inputs_is_refused(tmp_path: Path) -> None:
 TFLITE = "weights/mobilenet_v2_int8.tflite"
 
 
+@pytest.mark.slow
 def test_the_real_tflite_has_the_same_names_however_often_it_is_read(real_data: Path) -> None:
     first, second = list_taps(real_data / TFLITE), list_taps(real_data / TFLITE)
     assert first == second
@@ -249,6 +250,7 @@ def last_features(file: Path) -> str:
     return next(tap.name for tap in list_taps(file) if tap.kind == "Clamp" and tap.shape == (-1, 1280, 7, 7))
 
 
+@pytest.mark.slow
 def test_the_real_tflites_features_are_those_of_plain_openvino(real_data: Path) -> None:
     file = real_data / TFLITE
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
@@ -266,6 +268,7 @@ def test_the_real_tflites_features_are_those_of_plain_openvino(real_data: Path) 
     assert 0 <= embedding.min() < embedding.max() <= 6  # it ends in a ReLU6
 
 
+@pytest.mark.slow
 def test_the_real_tflite_without_a_tap_is_a_classifier_of_five(real_data: Path) -> None:
     loaded = load_model(real_data / TFLITE)
     logits, embedding = loaded.module(torch.full((1, 3, 224, 224), 128.0))

@@ -79,6 +79,16 @@ def test_a_timm_name_takes_its_weights_from_the_cache(hub_cache: Callable[[str],
     assert loaded.licence == "apache-2.0"
 
 
+def test_damaged_or_foreign_weights_in_the_cache_are_refused(hub_cache: Callable[[str], Path]) -> None:
+    file = hub_cache("timm/test_vit.r160_in1k") / "model.safetensors"
+    save_file({"nothing": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match=r"are not those of timm's test_vit\.r160_in1k"):
+        load_model("test_vit.r160_in1k")
+    file.write_bytes(b"half a file")
+    with pytest.raises(InputError, match="is not a whole safetensors file"):
+        load_model("test_vit.r160_in1k")
+
+
 def test_a_timm_name_without_weights_is_refused() -> None:
     with pytest.raises(InputError, match="timm has no weights for 'mobilenetv4_conv_small_035'"):
         load_model("mobilenetv4_conv_small_035")

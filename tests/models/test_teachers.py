@@ -166,6 +166,7 @@ def test_the_front_door_can_list_presets_without_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "3 set()\n"
 
 
+@pytest.mark.slow
 def test_the_real_teacher_keeps_its_own_grey_mean(real_data: Path) -> None:
     loaded = load_model(real_data / "teachers" / "densenet121_cxr")
     assert loaded.preprocess.mean == (0.485, 0.485, 0.485)
