@@ -36,14 +36,14 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that could not be read, and why."""
+    """An image that could not be read. `reason` names the row and the file, and says why."""
 
     name: str
     row: int | None
     reason: str
 
     def __str__(self) -> str:
-        return self.reason if self.row is None else f"row {self.row}: {self.reason}"
+        return self.reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

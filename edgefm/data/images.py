@@ -30,18 +30,25 @@ def check_images(dataset: Dataset, indexes: Iterable[int] | np.ndarray | None = 
     problems = {index: item for index, item in zip(chosen, found) if isinstance(item, Problem)}
     if problems and (dataset.broken == "refuse" or len(problems) == len(dataset)):
         raise ImageError(
-            f"{len(problems)} of {len(chosen)} images of {dataset.name} cannot be read: "
-            + "; ".join(map(str, problems.values())),
+            f"{len(problems)} of {len(chosen)} images of {dataset.name} cannot be read: {_listed([*problems.values()])}",
             do="mend or remove them, or leave them out with --set data.broken=skip",
         )
     highest = max((item for item in found if isinstance(item, int)), default=0)
     notes = dataset.notes
-    if 255 < highest <= 4095:
-        notes += (f"no 16-bit pixel exceeds {highest}; set preprocess.window16 to [0, {'1023' if highest < 1024 else '4095'}]",)
+    if 0 < highest <= 4095:
+        top = (1 << max(8, highest.bit_length())) - 1
+        notes += (f"no 16-bit pixel exceeds {highest}; consider preprocess.window16=[0,{top}]",)
     kept = [index for index in range(len(dataset)) if index not in problems]
     if problems:
         dataset = dataset.take(kept)
     return replace(dataset, notes=notes, skipped=dataset.skipped + tuple(problems.values()))
+
+
+def _listed(problems: list[Problem]) -> str:
+    """The first 20 with their reasons, 200 more by name, the rest as a number."""
+    named = [problem.name if problem.row is None else f"row {problem.row}" for problem in problems[20:220]]
+    rest = f"; and {len(problems) - 220} more" if len(problems) > 220 else ""
+    return "; ".join(problem.reason for problem in problems[:20]) + ("; also " + ", ".join(named) if named else "") + rest
 
 
 def _read(dataset: Dataset, index: int) -> Problem | int | None:

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from ..errors import InputError
-from ..spec.recipe import DataRecipe
 from .dataset import Dataset
 from .listing import Listing
 from .radiograph import SCANNERS, VERSION, radiograph
@@ -59,7 +58,7 @@ class Case:
 def phantom(
     name: str = "opacity", n: int = DEFAULTS["n"], seed: int = DEFAULTS["seed"], size: int = DEFAULTS["size"]
 ) -> Dataset:
-    """A generated data set, cut by patient with the default shares.
+    """The data set `phantom:NAME?n=...&seed=...&size=...`, cut by patient with the default shares.
 
     Args:
         name: "opacity": chest radiographs, `clear` or `opacity`.
@@ -68,9 +67,9 @@ def phantom(
     Raises:
         InputError: unknown name, or a number out of range.
     """
-    from .sources import assemble
+    from .sources import load_data
 
-    return assemble(_listing(name, {"n": n, "seed": seed, "size": size}), DataRecipe(), seed=seed)
+    return load_data(f"phantom:{name}?n={n}&seed={seed}&size={size}")
 
 
 def read_phantom(text: str) -> Listing:

@@ -75,6 +75,7 @@ def _axes(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _chest(body: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Torso with lungs, heart, spine and ribs, and the lungs alone, float32 `[height, width]`."""
+
     def draw(low: float, high: float) -> np.float32:
         return np.float32(body.uniform(low, high))
 

@@ -1,7 +1,7 @@
 """Who is in train, val, calibrate and test: given, or cut by patient. Not the choice of images for one training epoch.
 
 A patient is on one side only. Where no patients are known, identical files count as one patient and every other image
-is its own. The cut is a pure function of (seed, patient): adding a patient moves few others.
+is its own. The cut is a pure function of the seed and of who is in the data, not of their order.
 """
 
 from __future__ import annotations

@@ -1,0 +1,152 @@
+"""A CSV as people write it, and as they should not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgefm.data import load_data
+from edgefm.errors import InputError
+from edgefm.spec.recipe import DataRecipe
+
+ROWS = [
+    ("a", "sick", "p1", "train"),
+    ("b", "well", "p2", "train"),
+    ("c", "sick", "p3", "val"),
+    ("d", "well", "p4", "calibrate"),
+]
+PLAIN = "file,label,patient,split\n" + "".join(f"{n}.png,{lab},{p},{s}\n" for n, lab, p, s in ROWS) + "e.png,sick,p5,test\n"
+
+
+def test_columns_in_any_order_with_groups_become_a_data_set(csv):
+    rows = ["X,train,sick,a.png,1", "Y,val,well,b.png,2", ",calibrate,well,c.png,3", "X,test,sick,d.png,4"]
+    data = load_data(csv("\n".join(["site,split,label,file,patient", *rows])))
+    assert data.name == "data/labels.csv"
+    assert data.names == ("a.png", "b.png", "c.png", "d.png")
+    assert data.rows == (2, 3, 4, 5)
+    assert data.patients == ("1", "2", "3", "4")
+    assert data.groups == {"site": ("X", "Y", "", "X")}
+    assert data.splits.tolist() == ["train", "val", "calibrate", "test"]
+    assert data.task.kind == "binary"
+    assert [data.label_names(i)[0] for i in range(4)] == ["sick", "well", "well", "sick"]
+    assert data.pixels(2).shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + PLAIN,
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", " , "),
+        "\n" + PLAIN.replace("\n", "\n\n") + ",,,\n \n",
+        '"' + PLAIN.strip().replace(",", '","').replace("\n", '"\n"') + '"',
+        PLAIN.rstrip("\n"),
+    ],
+    ids=["byte-order mark", "CRLF", "semicolons", "tabs", "spaces", "blank lines", "quotes", "no last newline"],
+)
+def test_the_dialect_makes_no_difference(csv, text):
+    data = load_data(csv(text))
+    assert data.names == ("a.png", "b.png", "c.png", "d.png", "e.png")
+    assert data.splits.tolist() == ["train", "train", "val", "calibrate", "test"]
+    assert data.sha256() == load_data(csv(PLAIN)).sha256()
+
+
+def test_rows_are_counted_as_a_spreadsheet_does(csv):
+    data = load_data(csv("file,split\n\na.png,train\n\nb.png,val\nc.png,calibrate\n"))
+    assert data.rows == (3, 5, 6)
+
+
+def test_a_quoted_name_may_hold_commas_and_lines(csv):
+    data = load_data(csv('file,label\n"a, left.png",x\nb.png,y\nc.png,x\nd.png,"y"\n', images=False))
+    assert data.names[0] == "a, left.png"
+
+
+def test_backslashes_of_windows_find_their_files(csv):
+    data = load_data(csv("file,split\nsub\\a.png,test\n"))
+    assert data.pixels(0).shape == (4, 4)
+
+
+def test_names_of_columns_can_be_set(csv):
+    text = PLAIN.replace("file,label,patient,split", "Image Path,Finding,MRN,Fold")
+    recipe = DataRecipe(file="Image Path", label="Finding", patient="MRN", split="Fold")
+    data = load_data(csv(text), recipe)
+    assert data.patients is not None
+    assert data.task.kind == "binary"
+    assert data.groups == {}
+
+
+def test_a_missing_file_column_names_the_columns_that_are_there(csv):
+    with pytest.raises(InputError, match=r"no column 'file', only: path, label\. Name that column with --set data\.file=NAME"):
+        load_data(csv("path,label\na.png,x\n"))
+    with pytest.raises(InputError, match="only: nothing"):
+        load_data(csv(""))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n", "has a header but no rows"),
+        ("file,label,label\na.png,x,y\n", "has the column 'label' twice"),
+        ("file,label\na.png,x\nb.png\n", "row 3 of .* has 1 cells; expected 2"),
+        ("file,label\na.png,x,y\n", "row 2 of .* has 3 cells; expected 2"),
+        ("file,label\na.png,x\n,y\n", "has nothing in column 'file' of row 3"),
+        (
+            "file,label\na.png,x\nb.png,\nc.png,\n",
+            "has nothing in column 'label' of row 3, 4; expected a label in each row or in none",
+        ),
+        ("file,patient\na.png,1\nb.png,\n", "has nothing in column 'patient' of row 3"),
+        ("file,split\na.png,train\nb.png,\n", "has nothing in column 'split' of row 3"),
+        (
+            "file,split\na.png,train\nb.png,valid\n",
+            "has 'valid' in column 'split' of row 3; expected train, val, calibrate, test",
+        ),
+        ("file,label\na.png,x\n./a.png,y\n", "rows 2 and 3 of .* both name ./a.png; expected each file once"),
+        ('file,label\n"a.png,x\n', "is no valid CSV"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_row(csv, text, message):
+    with pytest.raises(InputError, match=message):
+        load_data(csv(text))
+
+
+def test_bytes_that_are_no_utf_8_are_refused_with_a_remedy(csv):
+    with pytest.raises(InputError, match=r"not UTF-8 text \(byte 11\)\. Save it as 'CSV UTF-8'"):
+        load_data(csv("file,label\nä.png,x\n".encode("latin-1"), images=False))
+
+
+def test_columns_that_are_wholly_empty_count_as_absent(csv):
+    data = load_data(csv("file,label,patient,split\n" + "".join(f"{name}.png,,,\n" for name in "abcdefgh")))
+    assert data.labels is None
+    assert data.task.kind == "embedding"
+    assert data.patients is None
+    assert set(data.splits) == {"train", "val", "calibrate", "test"}
+
+
+def test_bars_in_cells_make_it_multilabel_and_a_lone_bar_is_no_label(csv):
+    data = load_data(
+        csv("file,label,split\na.png,mass|edema,train\nb.png,|,val\nc.png, edema ,test\nd.png,edema|edema,calibrate\n")
+    )
+    assert data.task.kind == "multilabel"
+    assert data.task.labels == ("edema", "mass")
+    assert data.labels.dtype == np.uint8
+    np.testing.assert_array_equal(data.labels, [[1, 1], [0, 0], [1, 0], [1, 0]])
+    assert data.label_names(1) == ()
+
+
+def test_split_names_may_be_capitals(csv):
+    assert load_data(csv(PLAIN.replace("train", "Train"))).splits[0] == "train"
+
+
+@pytest.mark.slow
+def test_the_chest_x_rays_load_with_their_own_splits(real_data):
+    data = load_data(real_data / "cxr_pneumonia" / "labels.csv")
+    assert len(data) == 5023
+    assert data.task.labels == ("normal", "pneumonia")
+    assert {split: len(data.of(split)) for split in ("train", "test")} == {"train": 3337, "test": 1211}
+    assert len(data.of("val")) + len(data.of("calibrate")) == 475
+    patients = np.array(data.patients)
+    assert not set(patients[data.of("val")]) & set(patients[data.of("calibrate")])
+    assert set(data.groups["subtype"]) == {"normal", "bacteria", "virus"}
+    assert data.sha256() == load_data(real_data / "cxr_pneumonia" / "labels.csv").sha256()
