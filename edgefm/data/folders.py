@@ -69,7 +69,7 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     images: list[Path] = []
     others: list[Path] = []
     seen: Counter[str] = Counter()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         seen[os.path.realpath(root)] += 1
         if seen[os.path.realpath(root)] > 1:  # a link back up
             folders.clear()
@@ -80,6 +80,10 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
             if not name.startswith("."):
                 (images if path.suffix.lower() in SUFFIXES or _is_dicom(path) else others).append(path)
     return images, others
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})", do="change its permissions") from error
 
 
 def _is_dicom(path: Path) -> bool:

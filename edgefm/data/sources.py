@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def read_listing(source: str | Path, recipe: DataRecipe) -> Listing:
         from .medmnist import read_npz
 
         return read_npz(path)
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+    if path.suffix.lower() in (".csv", ".tsv"):
         from .table import read_table
 
         return read_table(path, recipe)
@@ -134,7 +134,19 @@ def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe,
         spare = {"val": val} if "calibrate" in given else {"val": val / 2, "calibrate": val / 2}
         deal(np.flatnonzero(splits == "train"), {"train": 1 - val, **spare}, f"the split train of {dataset.name}")
         notes.append(f"{dataset.name} brings no val; cut from train with seed {seed}")
-    return replace(dataset, splits=splits, notes=tuple(notes))
+    return replace(dataset, splits=splits, notes=(*notes, *_absent(dataset, splits)))
+
+
+def _absent(dataset: Dataset, splits: np.ndarray) -> Iterator[str]:
+    """A sentence for each split that lacks a class: no metric is defined there."""
+    if dataset.labels is None:
+        return
+    for split in np.unique(splits):
+        chosen = dataset.labels[splits == split]
+        present = chosen.any(0) if chosen.ndim == 2 else np.isin(np.arange(len(dataset.task.labels)), chosen)
+        missing = [f"'{label}'" for label, there in zip(dataset.task.labels, present) if not there]
+        if missing:
+            yield f"{split} has no image of {', '.join(missing)}"
 
 
 def _place(dataset: Dataset, index: int) -> str:

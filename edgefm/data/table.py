@@ -33,6 +33,7 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
     """
     header, rows = _parse(path, recipe)
     columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(header)}
+    columns.pop("", None)  # a comma too many at the end of each line
     numbers = [row for row, _ in rows]
     files = columns.pop(recipe.file)
     _refuse(files, numbers, path, recipe.file, bool, "a path in each row", "fill it or remove the row")
@@ -66,6 +67,8 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
 def _parse(path: Path, recipe: DataRecipe) -> tuple[list[str], Rows]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})", do="save it as 'CSV UTF-8'") from error
     first = text.lstrip("\r\n").partition("\n")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,14 @@ def test_an_empty_folder_and_a_missing_path_are_refused(tmp_path):
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(InputError, match=r"a\.xlsx is no data set; expected a CSV"):
         load_data(tmp_path / "a.xlsx")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_refused_and_not_passed_over(tmp_path):
+    save(tmp_path / "a" / "1.png")
+    save(tmp_path / "b" / "1.png").parent.chmod(0)
+    with pytest.raises(InputError, match="/b cannot be read"):
+        load_data(tmp_path)
 
 
 def test_a_link_back_to_the_folder_does_not_loop(tmp_path):

@@ -124,6 +124,11 @@ def test_a_val_of_one_patient_cannot_give_a_calibrate(csv):
         load_data(csv("file,label,split\na.png,x,train\nb.png,y,val\n"))
 
 
+def test_a_split_without_a_class_is_said(csv):
+    rows = ["a.png,x,train", "b.png,y,train", "c.png,x,val", "d.png,y,val", "e.png,x,calibrate", "f.png,x,test", "g.png,y,test"]
+    assert load_data(csv(table(rows, "file,label,split"))).notes[-1] == "calibrate has no image of 'y'"
+
+
 def test_copies_of_a_file_count_as_one_patient(tmp_path):
     for i in range(12):
         save(tmp_path / "x" / f"{i}.png", value=i // 3)
@@ -142,4 +147,4 @@ def test_copies_across_given_splits_are_said(csv, tmp_path):
     for value, name in enumerate(["a.png", "b.png", "c.png", "e.png", "f.png"]):
         save(path.parent / name, value)
     save(path.parent / "d.png", 1)
-    assert load_data(path).notes[-1] == "1 files are copies of a file in another split, such as d.png of b.png"
+    assert load_data(path).notes[1] == "1 files are copies of a file in another split, such as d.png of b.png"

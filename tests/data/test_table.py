@@ -43,8 +43,19 @@ def test_columns_in_any_order_with_groups_become_a_data_set(csv):
         "\n" + PLAIN.replace("\n", "\n\n") + ",,,\n \n",
         '"' + PLAIN.strip().replace(",", '","').replace("\n", '"\n"') + '"',
         PLAIN.rstrip("\n"),
+        PLAIN.replace("\n", ",\n"),
     ],
-    ids=["byte-order mark", "CRLF", "semicolons", "tabs", "spaces", "blank lines", "quotes", "no last newline"],
+    ids=[
+        "byte-order mark",
+        "CRLF",
+        "semicolons",
+        "tabs",
+        "spaces",
+        "blank lines",
+        "quotes",
+        "no last newline",
+        "a comma too many",
+    ],
 )
 def test_the_dialect_makes_no_difference(csv, text):
     data = load_data(csv(text))
