@@ -7,7 +7,8 @@ Not an objective (what is learned comes in as one) and not evaluation (that come
             loss -> gradients, clipped -> AdamW, warm-up and cosine
         validate -> history, best weights -> checkpoint.safetensors, metrics.jsonl
 
-Nothing else is random and no thread's timing matters, so a run that was killed and resumed ends with the same bytes.
+Nothing else is random and no thread's timing matters, so a run that was killed and resumed on the same machine, with as many
+threads, ends with the same bytes.
 """
 
 from __future__ import annotations
