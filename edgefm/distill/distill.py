@@ -158,9 +158,11 @@ def _student(teacher: LoadedModel, images: Images, train: np.ndarray, recipe: Re
     assert isinstance(student.module, TimmEncoder)
     if teacher.task.kind == "embedding":
         student.module.pooling = "projected"
-    # Weights from the seed have no licence of their own: what binds them is the teacher's.
-    licence = teacher.licence if student.licence == "unknown" else student.licence
-    return replace(student, task=teacher.task, licence=licence)
+    ancestors = student.ancestors
+    if recipe.distill.pretrained:
+        ancestors += (Ancestor(role="student", name=student.name, licence=student.licence, sha256=student.sha256),)
+    # What it learns is the teacher's, and so is the licence; that of the weights it starts from stays in the lineage.
+    return replace(student, task=teacher.task, licence=teacher.licence, ancestors=ancestors)
 
 
 def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Report) -> None:

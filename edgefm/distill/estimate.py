@@ -45,8 +45,8 @@ def estimate(
     step = _step_seconds(student, images, few, device, training, recipe)
     ask = _ask_seconds(teacher, images, few, device) if passes or len(val) else 0.0
     answer = _ask_seconds(student, images, few, device) if len(val) else 0.0
-    kept = KEEP - images.free >= len(few) and (KEEP - images.free) / len(few) * (len(train) + len(val)) <= KEEP
-    again = prepare if kept else decode
+    held = (KEEP - images.free) / len(few) * (len(train) + len(val))
+    again = prepare if 0 < held <= KEEP else decode
     seconds = len(images.dataset) * decode / usable_threads()  # every image is read once before anything starts
     seconds += recipe.epochs * (len(train) * (step + again / usable_threads()) + len(val) * answer)
     seconds += passes * ask + len(val) * (ask + answer)
@@ -54,7 +54,7 @@ def estimate(
     assert isinstance(student.module, TimmEncoder)
     working = 4 * weights + 4 * passes * int(student.module.model.num_classes)  # type: ignore[arg-type]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + working
-    peak += min(KEEP, int((KEEP - images.free) / len(few) * (len(train) + len(val))))
+    peak += min(KEEP, int(held))
     steps = recipe.epochs * max(1, len(train) // max(recipe.batch, 2))
     return [
         f"{len(train)} images to learn from, {len(val)} to validate on; {recipe.epochs} epochs, about {steps} steps, "

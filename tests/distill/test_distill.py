@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -19,7 +21,7 @@ from PIL import Image
 
 from edgefm.distill import distill
 from edgefm.errors import ImageError, InputError
-from edgefm.models import load_model
+from edgefm.models import LoadedModel, build_student, load_model
 from edgefm.settings import load_recipe
 from edgefm.spec.preprocess import Preprocess
 from edgefm.spec.recipe import Recipe
@@ -61,6 +63,20 @@ def test_a_run_directory_holds_all_that_other_verbs_need(tmp_path: Path, make_da
     assert "loss_logits" in json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
     assert load_recipe(out / "recipe.yaml") == msgspec.structs.replace(recipe(), student=STUDENT)
     assert any(line.startswith("student on") for line in lines)
+
+
+def test_weights_that_the_student_starts_from_stay_in_its_lineage(
+    tmp_path: Path, make_data: Make, teacher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = importlib.import_module("edgefm.distill.distill")
+
+    def downloaded(name: str, **options: Any) -> LoadedModel:
+        return dataclasses.replace(build_student(name, **options | {"pretrained": False}), licence="GPL-3.0")
+
+    monkeypatch.setattr(room, "build_student", downloaded)
+    out = run(teacher, make_data(), tmp_path / "run", "distill.pretrained=true", "distill.epochs=1")
+    lineage = [(each.role, each.name, each.licence) for each in load_model(out).ancestors]
+    assert lineage[:2] == [("student", STUDENT, "GPL-3.0"), ("teacher", "Teacher", "CC-BY-NC-4.0")]
 
 
 def test_the_teacher_sees_each_view_of_an_image_once(tmp_path: Path, make_data: Make, teacher: Any) -> None:
