@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +126,10 @@ def _openvino() -> dict[str, Any]:
     engine: dict[str, Any] = {"version": _version("openvino"), "precisions": [], "do": None}
     if engine["version"] is None:
         return engine | {"do": _pip("openvino")}
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        import openvino
+        from .runtime.engines.openvino import core
 
-        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except Exception as error:  # whatever a broken installation raises is the finding
         return engine | {"version": None, "do": f"it does not load ({error}); reinstall it: {_pip('openvino')}"}
     return engine | {"precisions": [name for name in ("FP32", "BF16", "INT8") if name in capabilities]}

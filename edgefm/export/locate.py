@@ -86,11 +86,11 @@ def onnx_values(proto: onnx.ModelProto, prepared: np.ndarray, wanted: Mapping[st
 
 def openvino_values(proto: onnx.ModelProto, prepared: np.ndarray, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The wanted values of the graph, in OpenVINO, fp32."""
-    import openvino
+    from ..runtime.engines.openvino import core
 
     with tempfile.TemporaryDirectory(prefix="edgefm-") as folder:
         model = read(_exposed(proto, wanted), Path(folder))
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         result = compiled({"images": prepared})
         return {name: result[output] for output in compiled.outputs for name in output.get_names() if name in wanted}
 

@@ -122,7 +122,7 @@ def _runner(kind: Kind, folder: Path) -> Callable[[np.ndarray], dict[str, np.nda
         session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda pixels: dict(zip(names, session.run(names, graph_inputs(pixels))))
-    import openvino
+    from ..runtime.engines.openvino import core
 
-    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda pixels: {output.any_name: value for output, value in compiled(graph_inputs(pixels)).items()}

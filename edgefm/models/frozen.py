@@ -92,11 +92,12 @@ class FrozenGraph(nn.Module):
 
 def _compile(graph: Graph, outputs: list[Any]) -> Any:
     from ..runtime.cpu import usable_threads
+    from ..runtime.engines.openvino import core
 
     settings = {"INFERENCE_PRECISION_HINT": openvino.Type.f32, "INFERENCE_NUM_THREADS": usable_threads()}
     try:
         model = openvino.Model(outputs, graph.model.get_parameters(), "frozen")
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise InputError(f"OpenVINO cannot run {graph.path} ({str(error).strip().splitlines()[-1]})") from error
     ran = compiled.get_property("INFERENCE_PRECISION_HINT")

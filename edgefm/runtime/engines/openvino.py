@@ -6,6 +6,7 @@ Not a converter: the graph is what `export` wrote.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -16,6 +17,16 @@ from ...errors import BundleError, InputError
 from ...spec.manifest import Variant
 from . import Running, run_batches
 from .compiled import CompiledModels
+
+
+@cache
+def core() -> openvino.Core:
+    """The process's one `Core`, for whoever compiles with OpenVINO.
+
+    Its CPU plugin gives the thread a signal stack and unmaps it with the `Core`. A `Core` that goes before another one, or in
+    another thread, leaves the thread with the unmapped stack, and the next signal (Ctrl-C) is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 class OpenVINO:
@@ -40,11 +51,10 @@ class OpenVINO:
         self._weights = np.frombuffer(weights, np.uint8)
         kept = CompiledModels(bundle.id, f"{variant.name}-{precision}-batch{batch}-threads{threads}-{openvino.__version__}")
         try:
-            core = openvino.Core()
-            model = core.read_model(bytes(xml), openvino.Tensor(self._weights, shared_memory=True))
+            model = core().read_model(bytes(xml), openvino.Tensor(self._weights, shared_memory=True))
             model.reshape([batch, *self._graph.inputs[0].shape[1:]])
             with kept as folder:
-                compiled = core.compile_model(model, "CPU", settings | ({"CACHE_DIR": str(folder)} if folder else {}))
+                compiled = core().compile_model(model, "CPU", settings | ({"CACHE_DIR": str(folder)} if folder else {}))
             ran = compiled.get_property("INFERENCE_PRECISION_HINT")
             self._request = compiled.create_infer_request()
             self._outputs = [compiled.output(out.name) for out in self._graph.outputs]
