@@ -73,7 +73,9 @@ def _ended(error: BaseException, stop: int) -> int:
     if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         if error.filename is None:
             _forget_stdout()
-        return _say(f"{error.filename or 'the output'}: {error.strerror}. Check the path, its permissions and the free space.", 2)
+        return _say(
+            f"{error.filename or 'the output'}: {error.strerror}. Check the path, its permissions and the free space.", 2
+        )
     return _say(f"a bug of ours: {_one_line(error)}. The traceback is in {_keep(error)}; please send it to us.", 1)
 
 

@@ -45,7 +45,8 @@ def quickstart(
         `rows` (teacher, student, int8: weights in millions, file size in MB, metrics, flips, milliseconds), `paths`,
         and `refused`, the gate's reason or None.
     """
-    from .quickstart import RECIPE, quickstart as walk
+    from .quickstart import RECIPE
+    from .quickstart import quickstart as walk
 
     settings = _recipe(recipe, set, base=RECIPE, seed=seed)
     with Bar() as bar:
@@ -231,18 +232,18 @@ def run(
     Returns:
         One answer per image, in order, as they come.
     """
+    from .runtime.run import find_images
     from .runtime.session import Session
 
+    files = find_images(images)  # before the bundle: a wrong path costs nothing
     session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
     _say(session.choice)
-    return _answers(session, images, frame)
+    return _answers(session, files, frame)
 
 
-def _answers(session: Session, images: tuple[str, ...], frame: int | None) -> Iterator[Answer]:
-    from .runtime.run import run
-
+def _answers(session: Session, files: list[Path], frame: int | None) -> Iterator[Answer]:
     with session:
-        yield from run(session, images, frame=frame)
+        yield from session.stream(files, frame=frame)
 
 
 def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _log_to_stderr(level: str) -> _Lines:
 
 
 class _Lines(logging.Handler):
-    """Messages as lines on what stderr is at the time (a progress bar puts itself there), and kept: they are a dry run's plan."""
+    """Messages as lines on what stderr is at the time (a progress bar puts itself there), and kept: a dry run is its lines."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ ROWS: tuple[Row, ...] = (
     ("The same in torch", "first_answer", torch_start),
     ("Peak memory of that process, ONNX Runtime", "first_answer", peak("edgefm onnx", "plain onnx")),
     ("`predict`, compared with the plain engine plus preprocessing", "predict_overhead", overhead),
-    ("A 2544 × 3056 16-bit radiograph to the model's input", "preprocess", preparation),
+    ("A 2544 x 3056 16-bit radiograph to the model's input", "preprocess", preparation),
     ("Opening a bundle, every byte checked", "open_bundle", opening),
     ("Installed on a device", "start_up", installed),
     ("`edgefm --help`, `import edgefm`", "start_up", start_up),

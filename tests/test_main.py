@@ -79,7 +79,7 @@ def test_a_bug_is_one_line_and_a_file_with_the_traceback(tmp_path: Path):
 
 def test_a_bug_with_no_room_for_its_file_still_ends_with_1(tmp_path: Path):
     missing = str(tmp_path / "none")
-    limit = "import tempfile; tempfile.tempdir = {!r}; 1 / 0".format(missing)
+    limit = f"import tempfile; tempfile.tempdir = {missing!r}; 1 / 0"
     done = ended(limit)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

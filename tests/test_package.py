@@ -30,7 +30,8 @@ def test_every_verb_is_a_function_of_the_package(verb):
 
 @pytest.mark.parametrize("verb", ["distill", "quantize", "export", "doctor", "quickstart"])
 def test_a_room_that_was_imported_does_not_hide_the_verb_of_its_name(verb):
-    code = f"import edgefm, edgefm.{verb} as room, sys; assert room is sys.modules['edgefm.{verb}']; print(callable(edgefm.{verb}))"
+    name = f"edgefm.{verb}"
+    code = f"import edgefm, {name} as room, sys; assert room is sys.modules['{name}']; print(callable({name}))"
     assert fresh(code) == "True"
 
 
