@@ -118,7 +118,7 @@ def test_labels_overlap_so_that_nobody_can_be_perfect():
     ranks = np.argsort(np.argsort(contrasts))
     positive = data.labels == 1
     auc = (ranks[positive].sum() - positive.sum() * (positive.sum() - 1) / 2) / (positive.sum() * (~positive).sum())
-    assert 0.975 < auc < 0.99
+    assert 0.965 < auc < 0.985
 
 
 def test_drawing_is_fast():
