@@ -119,5 +119,5 @@ def _cases(n: int, seed: int) -> list[Case]:
 
 
 def _contrast(opacity: bool, normal: float) -> float:
-    """Contrast of the spot: clear 0.06 +- 0.10, opacity 0.34 +- 0.10, so nobody can do better than an AUC of 0.976 (d' = 2.8)."""
+    """Contrast of the spot: clear 0.06 +- 0.10, opacity 0.34 +- 0.10 (d' = 2.8, so AUC 0.976 at best)."""
     return max(0.0, (0.34 if opacity else 0.06) + 0.10 * normal)

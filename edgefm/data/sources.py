@@ -12,9 +12,13 @@ from ..errors import InputError
 from ..spec.recipe import DataRecipe
 from ..spec.task import make_task
 from .dataset import Dataset
+from .folders import read_folder
 from .labels import read_labels
 from .listing import Listing
+from .medmnist import find_medmnist, read_npz
+from .phantom import read_phantom
 from .splits import check_patients, cut
+from .table import read_table
 
 FORMS = "a CSV, a folder of class folders, a folder of images, a MedMNIST .npz, medmnist:NAME or phantom:NAME"
 _DEFAULTS = DataRecipe()
@@ -41,27 +45,17 @@ def read_listing(source: str | Path, recipe: DataRecipe) -> Listing:
     """What a source lists, before labels and splits are settled. Raises `InputError`."""
     text = str(source)
     if text.startswith("phantom:"):
-        from .phantom import read_phantom
-
         return read_phantom(text)
     if text.startswith("medmnist:"):
-        from .medmnist import find_medmnist, read_npz
-
         return read_npz(find_medmnist(text.removeprefix("medmnist:")))
     path = Path(source)
     if path.is_dir():
-        from .folders import read_folder
-
         return read_folder(path, recipe)
     if not path.exists():
         raise InputError(f"there is no data at {path}", expected=FORMS, do="check the path")
     if path.suffix.lower() == ".npz":
-        from .medmnist import read_npz
-
         return read_npz(path)
     if path.suffix.lower() in (".csv", ".tsv"):
-        from .table import read_table
-
         return read_table(path, recipe)
     raise InputError(f"{path} is no data set", expected=FORMS)
 

@@ -51,7 +51,7 @@ def decode(source: str | Path | bytes, *, frame: int | None = None) -> np.ndarra
 
     Returns:
         uint8 or uint16, `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGB and alpha), contiguous, EXIF orientation
-        applied. Palettes and CMYK become RGB, 1-bit images 0 and 255; alpha of a grey image is dropped. DICOM: windowed
+        applied, perhaps read-only. Palettes and CMYK become RGB, 1-bit images 0 and 255; alpha of a grey image is dropped. DICOM: windowed
         grey uint16 over 0 .. 65535 or RGB uint8, see `runtime/dicom.py`.
 
     Raises:
