@@ -50,9 +50,9 @@ def decode(source: str | Path | bytes, *, frame: int | None = None) -> np.ndarra
         frame: which frame of a file that holds several, from 0; None refuses such a file.
 
     Returns:
-        uint8 or uint16, `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGB and alpha), contiguous, EXIF orientation
-        applied, perhaps read-only. Palettes and CMYK become RGB, 1-bit images 0 and 255; alpha of a grey image is dropped. DICOM: windowed
-        grey uint16 over 0 .. 65535 or RGB uint8, see `runtime/dicom.py`.
+        uint8 or uint16, `[H, W]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGB and alpha), contiguous, perhaps read-only,
+        EXIF orientation applied. Palettes and CMYK become RGB, 1-bit images 0 and 255; alpha of a grey image is dropped.
+        DICOM: windowed grey uint16 over 0 .. 65535 or RGB uint8, see `runtime/dicom.py`.
 
     Raises:
         ImageError: missing, empty, truncated, damaged, larger than `MAX_PIXELS`, not an image, several frames and none
