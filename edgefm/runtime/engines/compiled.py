@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 
 from ..cache import cache_folder, store
@@ -25,6 +26,8 @@ MOST_KEPT = 8
 class CompiledModels:
     """A folder to give OpenVINO as `CACHE_DIR` while it compiles one model: `with CompiledModels(id, key) as folder`.
 
+    Whether there is a kept one, and whether it is whole, is found out in a thread from the moment this is made.
+
     It is the kept one if that is whole, else an empty one of this process, which is kept under its name when the block ends
     without an error: so two processes never write one file. None where there is no writable cache.
     """
@@ -35,14 +38,19 @@ class CompiledModels:
         self._root = cache_folder("openvino", bundle) if bundle else None
         self._name = f"{key}-{machine_id()}".replace("/", "-")
         self._partial: Path | None = None
+        self._whole = False
+        self._looking = Thread(target=self._look)
+        self._looking.start()
+
+    def _look(self) -> None:
+        self._whole = self._root is not None and _whole(self._root / self._name)
 
     def __enter__(self) -> Path | None:
+        self._looking.join()
         if self._root is None:
             return None
-        kept = self._root / self._name
-        if _whole(kept):
-            os.utime(kept)
-            return kept
+        if self._whole:
+            return self._root / self._name
         try:
             self._partial = Path(tempfile.mkdtemp(prefix=f"{self._name}.", suffix=".partial", dir=self._root))
         except OSError:
@@ -67,6 +75,7 @@ class CompiledModels:
 
 def _whole(folder: Path) -> bool:
     try:
+        os.utime(folder)  # used last
         return (folder / "sha256").read_text() == _digest(folder)
     except (OSError, ValueError):
         return False
