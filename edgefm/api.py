@@ -21,7 +21,7 @@ _say = logging.getLogger("edgefm").info
 
 def quickstart(
     *,
-    data: str = "phantom:opacity",
+    data: str = "phantom:opacity?n=1600",
     out: str | Path = "runs/quickstart",
     recipe: str | Path | None = None,
     set: tuple[str, ...] = (),

@@ -111,10 +111,40 @@ def show_quickstart(found: dict[str, Any], as_json: bool) -> int:
     if as_json:
         _dump(found)
     else:
-        from .quickstart import describe
-
-        print("\n".join(describe(found)))
+        print("\n".join(_quickstart_lines(found)))
     return 3 if found["refused"] else 0
+
+
+def _quickstart_lines(found: dict[str, Any]) -> list[str]:
+    """The result as lines for a person."""
+    metrics = [name for name in ("auc", "sensitivity", "specificity") if any(name in row["metrics"] for row in found["rows"])]
+    rows = [
+        (
+            row["name"],
+            f"{row['weights_millions']:.1f} M",
+            f"{row['megabytes']:.1f} MB",
+            *[f"{row['metrics'][name]:.3f}" if name in row["metrics"] else "-" for name in metrics],
+            "-" if row["flips"] is None else f"{100 * row['flips']:.1f} %",
+            f"{row['milliseconds']:.1f}",
+        )
+        for row in found["rows"]
+    ]
+    paths = found["paths"]
+    verdict = f"The gate refused int8: {found['refused']}" if found["refused"] else "The gate let int8 pass."
+    return [
+        "",
+        *table(("model", "weights", "file", *metrics, "flips", "ms"), rows),
+        "",
+        f"On {found['images']['test']} test images. Flips: decisions that differ from the first student row. "
+        "ms: from pixels to the answer, one image at a time.",
+        verdict,
+        f"All of it took {found['seconds']:.0f} s.",
+        "",
+        f"teacher  {paths['teacher']}",
+        f"student  {paths['student']}",
+        f"bundle   {paths['model.efm']}",
+        *([] if found["refused"] else ["", f"Next: edgefm run {paths['model.efm']} IMAGES"]),
+    ]
 
 
 def _bundle_lines(found: dict[str, Any]) -> list[str]:
