@@ -1,6 +1,15 @@
 """Int8 by NNCF: one ONNX graph with quantize and dequantize nodes, which both engines run.
 
 Not the gate (`decide.py`) and not the choice of images (`calibrate.py`).
+
+What was chosen, on DenseNet-121 and 1,211 test radiographs (error of the logits in units of their standard deviation):
+
+- One graph for both engines: it errs as much as a graph per engine does (0.221 and 0.220 at NNCF's defaults), and then the two
+  engines cannot decide differently by more than rounding.
+- Ranges from the smallest and largest value over all calibration images, not from the mean of each image's: 0.009 instead of
+  0.22, and 2 decisions changed instead of 9. The mean cuts off what only some images have.
+- Weights in 7 of the 8 bits ("overflow fix" everywhere): processors without VNNI add two products in 16 bits and saturate.
+  On such one (AVX2) 8-bit weights err by 0.060, these by 0.008; on one with VNNI by 0.008 both.
 """
 
 from __future__ import annotations
@@ -28,6 +37,8 @@ def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration) -> onnx.Mode
     """
     with _quiet():
         import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         source = onnx.ModelProto()
         source.CopyFrom(proto)
@@ -36,6 +47,10 @@ def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration) -> onnx.Mode
             nncf.Dataset(calibration, lambda image: {"images": image}),
             subset_size=len(calibration),
             model_type=nncf.ModelType.TRANSFORMER if is_transformer(proto) else None,
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE,
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
         )
     strip(quantized)
     return quantized
