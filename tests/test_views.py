@@ -1,0 +1,82 @@
+"""What is printed: columns that line up, JSON that is JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgefm.runtime.answer import Answer
+from edgefm.views import show_answers, show_inspection, show_plan, show_quickstart, table
+
+ROW = {"name": "student", "weights_millions": 0.4, "megabytes": 1.5, "flips": None, "milliseconds": 2.0}
+FOUND = {
+    "rows": [{**ROW, "metrics": {"auc": 0.9}}, {**ROW, "metrics": {}, "flips": 0.02}],
+    "refused": None,
+    "seconds": 60.0,
+    "paths": {"teacher": "a", "student": "b", "model.efm": "c"},
+    "images": {"test": 100},
+}
+
+
+def answer(**fields: object) -> Answer:
+    return Answer(**{"source": "a.png", "variant": "onnx-int8", "milliseconds": 1.0, **fields})
+
+
+def test_an_error_does_not_stop_the_answers_after_it_and_makes_the_exit_code_2(capsys):
+    answers = [answer(error="broken"), answer(label="b", probabilities={"a": 0.25, "b": 0.75})]
+    assert show_answers(answers, as_json=False) == 2
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("broken")
+    assert second.split() == ["a.png", "b", "0.7500", "1.0", "onnx-int8"]
+
+
+def test_answers_without_errors_end_with_0():
+    assert show_answers([answer(label="b", probabilities={"b": 1.0})], as_json=True) == 0
+
+
+def test_a_label_comes_without_its_embedding_and_an_embedding_alone_with_it(capsys):
+    numbers = np.zeros(3, np.float32)
+    show_answers([answer(label="b", probabilities={"b": 1.0}, embedding=numbers), answer(embedding=numbers)], as_json=True)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "embedding" not in first
+    assert second["embedding"] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("label", "shown"), [((), "none"), (("x",), "x"), (("x", "y"), "x, y")])
+def test_several_labels_or_none_are_shown(capsys, label, shown):
+    show_answers([answer(label=label, probabilities={"x": 0.9, "y": 0.8})], as_json=False)
+    assert f" {shown} " in capsys.readouterr().out
+
+
+def test_a_long_name_keeps_its_end(capsys):
+    show_answers([answer(source="x" * 80 + "end.png", label="b", probabilities={"b": 1.0})], as_json=False)
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("...x")
+    assert "end.png" in line
+
+
+def test_a_number_that_is_not_finite_becomes_null(capsys):
+    show_inspection({"a": float("nan")}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"a": None}
+
+
+def test_columns_line_up_and_numbers_stand_right():
+    assert table(("name", "n"), [("a", "1"), ("long", "100")]) == ["name    n", "a       1", "long  100"]
+
+
+def test_a_plan_is_json_only_when_asked_for(capsys):
+    show_plan(["five minutes"], as_json=False)
+    assert capsys.readouterr().out == ""
+    show_plan(["five minutes"], as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"plan": ["five minutes"]}
+
+
+def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
+    assert show_quickstart(FOUND, as_json=False) == 0
+    assert "Next: edgefm run c" in capsys.readouterr().out
+    assert show_quickstart({**FOUND, "refused": "6 of 90 decisions change"}, as_json=False) == 3
+    text = capsys.readouterr().out
+    assert "The gate refused int8: 6 of 90 decisions change" in text
+    assert "Next:" not in text
