@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .spec.task import Task
 
 TEACHER = "resnet10t"
-PASSES = 6000  # images shown to the teacher; more images mean fewer epochs
+PASSES = 6000  # images shown to the teacher at most: more images mean fewer epochs, and never more than the student has
 RECIPE = Recipe(
     student="test_efficientnet",  # 0.4 M weights, 160 pixels: the smallest that timm has, for the sake of the minutes
     data=DataRecipe(val=0.3, test=0.2),
@@ -87,7 +87,7 @@ def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, ba
     window = recipe.preprocess.window16 or (0.0, 65535.0)
     prepare = Preprocess(channels=channels, window16=window, mean=(0.5,) * channels, std=(0.25,) * channels)
     model = build_student(TEACHER, task=dataset.task, preprocess=prepare, seed=recipe.seed)
-    epochs = max(1, round(PASSES / len(dataset.of("train"))))
+    epochs = min(recipe.distill.epochs, max(1, round(PASSES / len(dataset.of("train")))))
     settings = msgspec.structs.replace(recipe.distill, views=min(recipe.distill.views, epochs))
     fit_supervised(
         model,
