@@ -24,7 +24,8 @@ help:
 	@echo "make wheelhouse  everything an air-gapped PC needs, in wheelhouse/"
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/edgefm quickstart --force
+	# 3 is the gate's no to int8, said in the table: a result of the demonstration, not a failure of it.
+	$(BIN)/edgefm quickstart --force || [ $$? -eq 3 ]
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest
