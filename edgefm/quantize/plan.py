@@ -37,6 +37,11 @@ def plan(job: Job) -> list[str]:
     names = [f"{engine}-{precision}" for precision in ("fp32", "int8") for engine in job.recipe.quantize.engines]
     return [
         f"{job.model.name}: {', '.join(names)}; {job.calibrated()}; the gate looks at {val} images of 'val'",
-        f"about {max(1, round(seconds / 60))} minutes on this machine, {disk / 1e6:.0f} MB for the bundle and as much again "
+        f"about {_minutes(seconds)} on this machine, {disk / 1e6:.0f} MB for the bundle and as much again "
         f"while it is made, {peak / 1e9:.1f} GB of memory",
     ]
+
+
+def _minutes(seconds: float) -> str:
+    count = max(1, round(seconds / 60))
+    return "1 minute" if count == 1 else f"{count} minutes"
