@@ -63,7 +63,7 @@ answer(core.compile_model(model, "CPU", settings)(x)["logits"])
 TORCH = """
 import timm, torch
 torch.set_num_threads(@THREADS@)
-model = timm.create_model("local-dir:" + sys.argv[1]).eval()
+model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True).eval()
 with torch.inference_mode():
     answer(model(torch.from_numpy(x)).numpy())
 """
