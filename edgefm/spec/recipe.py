@@ -63,7 +63,7 @@ class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class DistillRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the student learns. `views` is the number of distinct views per image; the teacher sees each once."""
 
-    epochs: Count = 30
+    epochs: Count = 24
     views: Count = 4
     batch: Count = 32
     lr: Positive = 1e-3
