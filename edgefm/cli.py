@@ -1,6 +1,6 @@
-"""The command line: one click command per function of `edgefm/api.py`, made from its signature and docstring.
+"""The command line: one click command per function of `edgefm/api/`, made from its signature and docstring.
 
-Not what the verbs do (`api.py`), not how results look (`views.py`), not exit codes (`__main__.py`).
+Not what the verbs do (`api/`), not how results look (`views.py`), not exit codes (`__main__.py`).
 
 A parameter without a default becomes an argument, or an option that must be given if it has a short name; every other one
 becomes an option. Its help is its line under "Args:". So a verb is described once.
@@ -30,6 +30,7 @@ SECTIONS = {
 }
 METAVARS = {"recipe": "FILE.yaml", "set": "A.B=C", "out": "PATH", "keep": "VARIANT", "engines": "ENGINE", "licence": "SPDX"}
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+TYPES = {"Any": Any, "Literal": Literal, "Path": Path}  # the names that annotations of a verb's parameters use
 LEVELS = ("error", "warning", "info", "debug")
 INTRODUCTION = """Turn a large medical foundation model into one small file that a hospital PC can run.
 
@@ -100,7 +101,7 @@ def verb_command(name: str) -> click.Command:
     function = getattr(api, name)
     paragraphs, described = parse_docstring(function)
     parameters = [
-        _parameter(each.replace(annotation=eval(each.annotation, vars(api))), described[each.name])
+        _parameter(each.replace(annotation=eval(each.annotation, dict(TYPES))), described[each.name])
         for each in inspect.signature(function).parameters.values()
     ]
     parameters += [

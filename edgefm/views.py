@@ -1,6 +1,6 @@
 """How a verb's result looks on stdout: a few lines for a person, or JSON for a program.
 
-Not the results themselves: each function of `api.py` makes its own.
+Not the results themselves: each function of `api/` makes its own.
 """
 
 from __future__ import annotations

@@ -53,25 +53,62 @@ class AugmentRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     contrast: Share = 0.1
 
 
-class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Weights of the losses. `labels` is switched off without labels, `logits` when the teacher has none for this task."""
+class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every training shares.
 
-    logits: NonNegative = 1.0
-    labels: NonNegative = 0.1
-
-
-class DistillRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the student learns. `views` is the number of distinct views per image; the teacher sees each once."""
+    Attributes:
+        epochs: passes over the images. views: distinct random views per image, one per epoch in turn.
+        batch: images per step, over all processes. accumulate: pieces that a batch is computed in, one after the other, for
+            less memory; the step is the same but for what BatchNorm sees.
+        lr: highest learning rate. warmup: share of the steps that lead up to it; half a cosine leads down to 0.
+        patience: epochs without a better validation after which training stops; null for never.
+        tensorboard: also write TensorBoard's event files.
+    """
 
     epochs: Count = 24
     views: Count = 4
     batch: Count = 32
+    accumulate: Count = 1
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.05
     warmup: Share = 0.05
+    patience: Count | None = None
+    augment: AugmentRecipe = AugmentRecipe()
+    tensorboard: bool = False
+
+
+class AdaptRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a foundation model learns a task, with `full`. `layer_decay`: each layer of a ViT learns this much slower than the next."""
+
+    epochs: Count = 10
+    lr: Positive = 1e-4
+    layer_decay: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.75
+
+
+class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Weights of the losses, see `distill/losses.py`.
+
+    `labels` is switched off without labels, `logits` where the teacher has none for this task, `tokens` where teacher or
+    student has no grid of features. A teacher without logits is learned by `features` alone or beside `tokens`.
+    """
+
+    logits: NonNegative = 1.0
+    features: NonNegative = 0.5
+    tokens: NonNegative = 0.0
+    labels: NonNegative = 0.1
+
+
+class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the student learns. The teacher sees each of the `views` of an image once.
+
+    Attributes:
+        temperature: of the softened logits. tokens: patch tokens kept per view of an image, drawn at random.
+        pretrained: start from timm's weights.
+    """
+
     temperature: Positive = 2.0
     losses: LossRecipe = LossRecipe()
-    augment: AugmentRecipe = AugmentRecipe()
+    tokens: Count = 16
     pretrained: bool = False
 
 
@@ -82,6 +119,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         max_drop: largest fall of any task metric of int8 against fp32 on `val`, absolute.
         max_flips: largest share of changed decisions on `val`.
         calibration_images: images of the `calibrate` split that set the activation ranges.
+        minutes: time for trials, where the first int8 changes too much.
     """
 
     precision: Literal["int8"] = "int8"
@@ -89,6 +127,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_drop: NonNegative = 0.005
     max_flips: Share = 0.01
     calibration_images: Count = 256
+    minutes: Positive = 15.0
 
 
 class PreprocessRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,5 +143,6 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     student: str = "mobile"
     data: DataRecipe = DataRecipe()
     preprocess: PreprocessRecipe = PreprocessRecipe()
+    adapt: AdaptRecipe = AdaptRecipe()
     distill: DistillRecipe = DistillRecipe()
     quantize: QuantizeRecipe = QuantizeRecipe()

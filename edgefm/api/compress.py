@@ -1,22 +1,15 @@
-"""Every verb once, as a function. `cli.py` makes the commands out of these signatures and docstrings.
+"""The verbs that make a small model, as functions: signature and docstring are the command's, too.
 
 Not the work itself: each verb lives in the room of its name, and nothing heavy is imported before it is called.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from .progress import Bar
-
-if TYPE_CHECKING:
-    from .runtime.session import Answer, Session
-    from .spec.recipe import Recipe
-
-_say = logging.getLogger("edgefm").info
+from ..progress import Bar
+from .settled import read_recipe, say
 
 
 def quickstart(
@@ -45,12 +38,12 @@ def quickstart(
         `rows` (teacher, student, int8: weights in millions, file size in MB, metrics, flips, milliseconds), `paths`,
         and `refused`, the gate's reason or None.
     """
-    from .quickstart import RECIPE
-    from .quickstart import quickstart as walk
+    from ..quickstart import RECIPE
+    from ..quickstart import quickstart as walk
 
-    settings = _recipe(recipe, set, base=RECIPE, seed=seed)
+    settings = read_recipe(recipe, set, base=RECIPE, seed=seed)
     with Bar() as bar:
-        return walk(data, Path(out), recipe=settings, force=force, report=_say, bar=bar)
+        return walk(data, Path(out), recipe=settings, force=force, report=say, bar=bar)
 
 
 def distill(
@@ -93,9 +86,9 @@ def distill(
     Returns:
         `out`, a run directory that every verb takes as MODEL.
     """
-    from .distill import distill as distil_student
+    from ..distill import distill as distil_student
 
-    settings = _recipe(recipe, set, seed=seed, student=student)
+    settings = read_recipe(recipe, set, seed=seed, student=student)
     with Bar() as bar:
         return distil_student(
             teacher,
@@ -110,7 +103,7 @@ def distill(
             tap=tap,
             licence=licence,
             trust_remote_code=trust_remote_code,
-            report=_say,
+            report=say,
             bar=bar,
         )
 
@@ -158,19 +151,19 @@ def quantize(
         GateRefused: the gate said no; the bundle is there, marked refused.
         ParityError: an engine disagrees with the model.
     """
-    from .quantize import quantize as quantize_model
+    from ..quantize import quantize as quantize_model
 
     overrides = {"engines": list(engines) or None, "max_drop": max_drop, "max_flips": max_flips}
     return quantize_model(
         model,
         data,
         Path(out),
-        recipe=_recipe(recipe, set, seed=seed, **{f"quantize.{key}": value for key, value in overrides.items()}),
+        recipe=read_recipe(recipe, set, seed=seed, **{f"quantize.{key}": value for key, value in overrides.items()}),
         licence=licence,
         trust_remote_code=trust_remote_code,
         force=force,
         dry_run=dry_run,
-        report=_say,
+        report=say,
     )
 
 
@@ -198,100 +191,11 @@ def export(
     Returns:
         `out`.
     """
-    common = {"licence": licence, "trust_remote_code": trust_remote_code, "force": force, "report": _say}
+    common = {"licence": licence, "trust_remote_code": trust_remote_code, "force": force, "report": say}
     if standalone is None:
-        from .export.fp32 import export as export_bundle
+        from ..export.fp32 import export as export_bundle
 
         return export_bundle(model, Path(out), **common)
-    from .export.standalone import export_standalone
+    from ..export.standalone import export_standalone
 
     return export_standalone(model, standalone, Path(out), **common)
-
-
-def run(
-    bundle: str | Path,
-    images: tuple[str, ...],
-    *,
-    variant: str | None = None,
-    threads: int | None = None,
-    frame: int | None = None,
-    allow_refused: bool = False,
-) -> Iterator[Answer]:
-    """Answer for images, folders and DICOM files with one .efm file.
-
-    A file that cannot be read gets its own line; the others are answered, and the exit code is 2 at the end.
-
-    Args:
-        bundle: the .efm file.
-        images: image files and folders; folders are searched for images at every depth.
-        variant: one variant of the bundle, instead of the fastest on this machine (`edgefm inspect` lists them).
-        threads: processor threads to use, all that this process may use by default.
-        frame: the frame of multi-frame DICOM files, from 0.
-        allow_refused: use a bundle that the gate refused.
-
-    Returns:
-        One answer per image, in order, as they come.
-    """
-    from .runtime.run import find_images
-    from .runtime.session import Session
-
-    files = find_images(images)  # before the bundle: a wrong path costs nothing
-    session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
-    _say(session.choice)
-    return _answers(session, files, frame)
-
-
-def _answers(session: Session, files: list[Path], frame: int | None) -> Iterator[Answer]:
-    with session:
-        yield from session.stream(files, frame=frame)
-
-
-def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:
-    """Show what is in a bundle, or which inner nodes a model has.
-
-    Args:
-        source: an .efm file; with --taps any MODEL.
-        taps: list the nodes whose features can be distilled.
-        trust_remote_code: run Python code that comes with the model.
-
-    Returns:
-        The manifest's content in short, with `id`; with `taps` the list `taps` of name, kind and shape.
-    """
-    from .inspection import inspect_bundle, inspect_taps
-
-    return inspect_taps(source, trust_remote_code=trust_remote_code) if taps else inspect_bundle(Path(source))
-
-
-def slim(bundle: str | Path, *, keep: tuple[str, ...], out: str | Path, force: bool = False) -> Path:
-    """Copy a bundle with fewer variants.
-
-    Args:
-        bundle: the .efm file.
-        keep: a variant to keep; may be given many times, or several with commas.
-        out: the .efm file to write.
-        force: replace OUT if it exists.
-
-    Returns:
-        `out`.
-    """
-    from .bundle.slim import slim_bundle
-
-    slim_bundle(Path(bundle), keep, Path(out), force=force)
-    return Path(out)
-
-
-def doctor() -> dict[str, Any]:
-    """Tell what this machine can do, what is missing, and how to get it.
-
-    Returns:
-        Processor, memory, compiled module, engines, extras, cache folder, and `can_run`.
-    """
-    from .doctor import examine
-
-    return examine()
-
-
-def _recipe(file: str | Path | None, sets: tuple[str, ...], *, base: Recipe | None = None, **overrides: Any) -> Recipe:
-    from .settings import load_recipe
-
-    return load_recipe(file, sets, overrides, base=base)

@@ -1,0 +1,98 @@
+"""The verbs that use a bundle and look at a machine, as functions: signature and docstring are the command's, too.
+
+Not the work itself: nothing heavy is imported before it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .settled import say
+
+if TYPE_CHECKING:
+    from ..runtime.session import Answer, Session
+
+
+def run(
+    bundle: str | Path,
+    images: tuple[str, ...],
+    *,
+    variant: str | None = None,
+    threads: int | None = None,
+    frame: int | None = None,
+    allow_refused: bool = False,
+) -> Iterator[Answer]:
+    """Answer for images, folders and DICOM files with one .efm file.
+
+    A file that cannot be read gets its own line; the others are answered, and the exit code is 2 at the end.
+
+    Args:
+        bundle: the .efm file.
+        images: image files and folders; folders are searched for images at every depth.
+        variant: one variant of the bundle, instead of the fastest on this machine (`edgefm inspect` lists them).
+        threads: processor threads to use, all that this process may use by default.
+        frame: the frame of multi-frame DICOM files, from 0.
+        allow_refused: use a bundle that the gate refused.
+
+    Returns:
+        One answer per image, in order, as they come.
+    """
+    from ..runtime.run import find_images
+    from ..runtime.session import Session
+
+    files = find_images(images)  # before the bundle: a wrong path costs nothing
+    session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
+    say(session.choice)
+    return _answers(session, files, frame)
+
+
+def _answers(session: Session, files: list[Path], frame: int | None) -> Iterator[Answer]:
+    with session:
+        yield from session.stream(files, frame=frame)
+
+
+def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Show what is in a bundle, or which inner nodes a model has.
+
+    Args:
+        source: an .efm file; with --taps any MODEL.
+        taps: list the nodes whose features can be distilled.
+        trust_remote_code: run Python code that comes with the model.
+
+    Returns:
+        The manifest's content in short, with `id`; with `taps` the list `taps` of name, kind and shape.
+    """
+    from ..inspection import inspect_bundle, inspect_taps
+
+    return inspect_taps(source, trust_remote_code=trust_remote_code) if taps else inspect_bundle(Path(source))
+
+
+def slim(bundle: str | Path, *, keep: tuple[str, ...], out: str | Path, force: bool = False) -> Path:
+    """Copy a bundle with fewer variants.
+
+    Args:
+        bundle: the .efm file.
+        keep: a variant to keep; may be given many times, or several with commas.
+        out: the .efm file to write.
+        force: replace OUT if it exists.
+
+    Returns:
+        `out`.
+    """
+    from ..bundle.slim import slim_bundle
+
+    slim_bundle(Path(bundle), keep, Path(out), force=force)
+    return Path(out)
+
+
+def doctor() -> dict[str, Any]:
+    """Tell what this machine can do, what is missing, and how to get it.
+
+    Returns:
+        Processor, memory, compiled module, engines, extras, cache folder, and `can_run`.
+    """
+    from ..doctor import examine
+
+    return examine()
