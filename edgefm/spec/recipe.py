@@ -78,7 +78,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class AdaptRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a foundation model learns a task, with `full`. `layer_decay`: each layer of a ViT learns this much slower than the next."""
+    """How a foundation model learns a task, with `full`. `layer_decay`: a ViT's layer learns this much slower than the next."""
 
     epochs: Count = 10
     lr: Positive = 1e-4
