@@ -10,7 +10,7 @@ import io
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import ParityError
+from ..errors import BundleError, ParityError
 from .decide import probabilities
 from .engines import Engine, Running
 from .preprocess import Preprocessor
@@ -30,6 +30,7 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarr
 
     Raises:
         ParityError: an output differs; names the input and by how much.
+        BundleError: a golden member is no array, or one of another shape than the output.
     """
     spec = bundle.preprocess
     prepare = Preprocessor(spec)
@@ -41,6 +42,9 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarr
             if name not in golden.outputs:
                 continue
             expected = _array(bundle, golden.outputs[name])[None]
+            if expected.shape != output.shape:
+                shape = list(output.shape[1:])
+                raise BundleError(f"{golden.outputs[name]} has the shape {list(expected.shape[1:])}", expected=f"{shape}")
             found, allowed = _difference(output, expected, name, bundle, precision)
             if not found <= allowed:  # NaN is never within
                 raise ParityError(
@@ -64,5 +68,8 @@ def _difference(output: np.ndarray, expected: np.ndarray, name: str, bundle: Bun
 
 
 def _array(bundle: Bundle, member: str) -> np.ndarray:
-    array: np.ndarray = np.load(io.BytesIO(bytes(bundle.view(member))), allow_pickle=False)
+    try:
+        array: np.ndarray = np.load(io.BytesIO(bytes(bundle.view(member))), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BundleError(f"{member} is no array of numbers ({error})", expected="an .npy member") from error
     return array

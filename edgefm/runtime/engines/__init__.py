@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 import numpy as np
 
 from ...bundle import Bundle
-from ...errors import InputError, MissingExtra
+from ...errors import BundleError, InputError, MissingExtra
 from ...spec.manifest import Graph, Variant
 
 Running = Literal["fp32", "bf16", "int8"]
@@ -95,6 +95,30 @@ def version(name: str) -> str:
     return ",".join(sorted(folder.name.removesuffix(".dist-info") for folder in folders))
 
 
+def encoder_of(bundle: Bundle, variant: Variant) -> Graph:
+    """The graph that answers, its input held to the bundle's own preprocessing and its outputs to the task.
+
+    Raises:
+        BundleError: the manifest contradicts itself, or the variant has no graph called `encoder`.
+    """
+    graph, spec, task = variant.graphs.get("encoder"), bundle.preprocess, bundle.manifest.task
+    if graph is None:
+        raise BundleError(f"{variant.name} has no graph called encoder", expected="one in every variant", do="upgrade EdgeFM")
+    inputs = [tensor.shape for tensor in graph.inputs]
+    if inputs != [(-1, spec.channels, spec.size, spec.size)]:
+        expected = str([-1, spec.channels, spec.size, spec.size])
+        raise BundleError(f"{variant.name} takes {[list(shape) for shape in inputs]}", expected=f"one image tensor {expected}")
+    outputs = {tensor.name: tensor.shape for tensor in graph.outputs}
+    wanted = {} if task.kind == "embedding" else {"logits": (-1, len(task.labels))}
+    if len(outputs) < len(graph.outputs) or {**outputs, **wanted} != outputs or outputs.keys() - {"logits", "embedding"}:
+        raise BundleError(
+            f"{variant.name} answers {outputs}", expected=f"what its {task.kind} task needs, {wanted or 'embedding'}"
+        )
+    if not outputs or any(len(shape) != 2 or shape[0] != -1 or shape[1] < 1 for shape in outputs.values()):
+        raise BundleError(f"{variant.name} answers {outputs}", expected="outputs of the shape [-1, D]")
+    return graph
+
+
 def run_batches(
     graph: Graph, size: int, run: Callable[[np.ndarray], Iterator[np.ndarray]], batch: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -103,6 +127,9 @@ def run_batches(
     Args:
         run: float32 `[size, C, S, S]` to the graph's outputs in their order, float32 `[size, …]` each.
         batch: float32 `[N, C, S, S]`.
+
+    Raises:
+        BundleError: the graph answers in another shape than the manifest says.
     """
     outputs = {out.name: np.empty((len(batch), *out.shape[1:]), np.float32) for out in graph.outputs}
     for start in range(0, len(batch), size):
@@ -110,6 +137,10 @@ def run_batches(
         count = len(piece)
         if count < size:
             piece = np.concatenate([piece, np.zeros((size - count, *piece.shape[1:]), np.float32)])
-        for whole, part in zip(outputs.values(), run(piece), strict=True):
+        for (name, whole), part in zip(outputs.items(), run(piece), strict=True):
+            if part.shape != (size, *whole.shape[1:]):
+                raise BundleError(
+                    f"{name} came as {list(part.shape)}", expected=f"{[size, *whole.shape[1:]]}, as the manifest says"
+                )
             whole[start : start + count] = part[:count]
     return outputs

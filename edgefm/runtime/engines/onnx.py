@@ -14,7 +14,7 @@ import onnxruntime
 from ...bundle import Bundle
 from ...errors import BundleError, InputError
 from ...spec.manifest import Variant
-from . import Running, run_batches
+from . import Running, encoder_of, run_batches
 
 
 class OnnxRuntime:
@@ -23,7 +23,8 @@ class OnnxRuntime:
     def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
         if precision != variant.precision:
             raise InputError(f"{variant.name} cannot run in {precision} on ONNX Runtime", expected=variant.precision)
-        self._graph = variant.graphs["encoder"]
+        self._name = variant.name
+        self._graph = encoder_of(bundle, variant)
         self._size = batch
         self.precision = precision
         onnxruntime.disable_telemetry_events()  # the way on Windows; elsewhere edgefm/__init__.py has done it
@@ -54,4 +55,7 @@ class OnnxRuntime:
         return run_batches(self._graph, self._size, self._run, batch)
 
     def _run(self, piece: np.ndarray) -> Iterator[np.ndarray]:
-        return iter(self._session.run(self._outputs, {self._input: piece}))
+        try:
+            return iter(self._session.run(self._outputs, {self._input: piece}))
+        except Exception as error:  # as above
+            raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot run {self._name} ({error})") from error

@@ -15,7 +15,7 @@ import openvino
 from ...bundle import Bundle
 from ...errors import BundleError, InputError
 from ...spec.manifest import Variant
-from . import Running, run_batches
+from . import Running, encoder_of, run_batches
 from .compiled import CompiledModels
 
 
@@ -35,7 +35,8 @@ class OpenVINO:
     def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
         if precision not in (variant.precision, "bf16") or (variant.precision == "int8" and precision == "bf16"):
             raise InputError(f"{variant.name} cannot run in {precision} on OpenVINO", expected=variant.precision)
-        self._graph = variant.graphs["encoder"]
+        self._name = variant.name
+        self._graph = encoder_of(bundle, variant)
         self._size = batch
         self.precision = precision
         wanted = openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32
@@ -76,6 +77,9 @@ class OpenVINO:
         """The results are windows on the request's own memory, good until the next run."""
         if not piece.flags.writeable:
             piece = piece.copy()
-        self._request.set_input_tensor(openvino.Tensor(piece, shared_memory=True))
-        self._request.infer()
+        try:
+            self._request.set_input_tensor(openvino.Tensor(piece, shared_memory=True))
+            self._request.infer()
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot run {self._name} ({error})") from error
         return (self._request.get_tensor(output).data for output in self._outputs)
