@@ -1,0 +1,67 @@
+"""The verbs that prove what a bundle is worth, as functions: signature and docstring are the command's, too.
+
+Not the work itself: nothing heavy is imported before it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ..progress import Bar
+from .settled import say
+
+
+def verify(
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    against: Any = None,
+    split: Literal["test", "val", "calibrate", "train", "all"] = "test",
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    set: tuple[str, ...] = (),
+    seed: int | None = None,
+    trust_remote_code: bool = False,
+    allow_refused: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Measure on images how right a bundle is, and what differs from its reference.
+
+    Every variant that can run here answers for every image. Metrics at the stored threshold, changed decisions and differences
+    from the reference come with 95 % intervals by patient. Engines that disagree with each other end with exit code 4.
+
+    Args:
+        bundle: the .efm file.
+        data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
+        against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
+        split: the images to measure on; all is for data that the model has never seen.
+        out: a folder for verify.json and verify.md.
+        recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
+        set: one setting, over the recipe's; may be given many times.
+        seed: of the intervals, and of the cut into splits where the data bring none.
+        trust_remote_code: run Python code that comes with the reference.
+        allow_refused: measure a bundle that the gate refused.
+        force: replace verify.json and verify.md in OUT.
+
+    Returns:
+        The findings, as in verify.json.
+    """
+    from ..verification import verify as measure
+
+    with Bar() as bar:
+        return measure(
+            Path(bundle),
+            data,
+            against=against,
+            split=split,
+            out=None if out is None else Path(out),
+            recipe=recipe,
+            sets=set,
+            seed=seed,
+            trust_remote_code=trust_remote_code,
+            allow_refused=allow_refused,
+            force=force,
+            report=say,
+            bar=bar,
+        )
