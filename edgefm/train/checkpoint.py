@@ -8,7 +8,7 @@ One file, written beside and renamed, so that weights, moments and epoch always 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,27 @@ def snapshot(module: nn.Module) -> Tensors:
 
 
 def write_checkpoint(
-    folder: Path, state: State, module: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
+    folder: Path,
+    state: State,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    identity: Mapping[str, Any],
 ) -> None:
-    """Replace `folder`'s checkpoint. `identity` is what a resumed run must have in common with this one, as JSON can hold it.
+    """Replace `folder`'s checkpoint.
+
+    Args:
+        modules: what learns, by the prefix of its tensors. identity: what a resumed run must have in common with this one, as
+            JSON can hold it.
 
     Raises:
         InputError: it cannot be written.
     """
     from safetensors.torch import save
 
-    tensors = {f"model.{name}": value for name, value in snapshot(module).items()}
-    tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    for name, weight in module.named_parameters():
+    tensors = {f"best.{name}": value for name, value in state.best.items()}
+    for part, module in modules.items():
+        tensors |= {f"{part}.{name}": value for name, value in snapshot(module).items()}
+    for name, weight in _weights(modules):
         moments = optimizer.state.get(weight, {})
         tensors |= {f"{kind}.{name}": _copy(moments[kind]) for kind in MOMENTS if kind in moments}
     words = {
@@ -80,9 +89,9 @@ def write_checkpoint(
 
 
 def read_checkpoint(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
+    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
 ) -> State | None:
-    """Put `module` and `optimizer` where `folder`'s checkpoint left them; None if there is no checkpoint.
+    """Put `modules` and `optimizer` where `folder`'s checkpoint left them; None if there is no checkpoint.
 
     Raises:
         InputError: the checkpoint is damaged, or `identity` differs from the one it was written with; names the difference.
@@ -97,8 +106,9 @@ def read_checkpoint(
             words = json.loads((file.metadata() or {})["state"])
             check_identity(folder, words["identity"], identity)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        module.load_state_dict(_part(tensors, "model."))
-        for name, weight in module.named_parameters():
+        for part, module in modules.items():
+            module.load_state_dict(_part(tensors, f"{part}."))
+        for name, weight in _weights(modules):
             moments = {kind: tensors[f"{kind}.{name}"] for kind in MOMENTS if f"{kind}.{name}" in tensors}
             if moments:
                 optimizer.state[weight] = {kind: _like(value, weight, kind) for kind, value in moments.items()}
@@ -140,6 +150,12 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return flat
+
+
+def _weights(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    for part, module in modules.items():
+        for name, weight in module.named_parameters():
+            yield f"{part}.{name}", weight
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

@@ -28,7 +28,23 @@ def class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
     return torch.from_numpy(np.where(counts > 0, np.minimum(weights, HEAVIEST), 0.0).astype(np.float32))
 
 
-def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def label_weights(labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The weight of each label: w[y_i], or w[k, y_ik] for multilabel.
+
+    Args:
+        labels: y, int64 `[N]`, or 0 and 1 `[N, K]`. weights: from `class_weights`.
+
+    Returns:
+        float32, as many as labels.
+    """
+    if labels.ndim == 1:
+        return weights[labels]
+    return torch.where(labels > 0, weights[:, 1], weights[:, 0])
+
+
+def label_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, mean: torch.Tensor | None = None
+) -> torch.Tensor:
     """Weighted mean cross-entropy, a scalar.
 
     One class per image: - sum_i w[y_i] log softmax(z_i)[y_i] / sum_i w[y_i].
@@ -37,13 +53,12 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
 
     Args:
         logits: z, float `[N, K]`. labels: y, int64 `[N]`, or 0 and 1 `[N, K]`. weights: from `class_weights`.
+        mean: of the labels' weights over the whole batch, if these images are a piece of one: sum_i w[y_i] becomes N mean.
     """
-    weights = weights.to(logits.dtype)
+    chosen = label_weights(labels, weights).to(logits.dtype)
     if labels.ndim == 1:
-        chosen = weights[labels]
         losses = functional.cross_entropy(logits, labels, reduction="none")
     else:
-        truth = labels.to(logits.dtype)
-        chosen = torch.where(truth > 0, weights[:, 1], weights[:, 0])
-        losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return (chosen * losses).sum() / chosen.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+        losses = functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    mean = chosen.mean() if mean is None else mean
+    return (chosen * losses).mean() / mean.clamp_min(torch.finfo(logits.dtype).tiny)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,11 @@ from torch import nn
 from ..errors import InputError
 from ..partial import write_atomically
 from ..spec.preprocess import Preprocess
-from ..spec.recipe import DistillRecipe
+from ..spec.recipe import TrainRecipe
 from .checkpoint import State, read_checkpoint, snapshot, write_checkpoint
 from .images import Images, parts
 from .objective import Batch, Objective
-from .optimizer import CLIP, learning_rate, make_optimizer
+from .optimizer import CLIP, learning_rate, make_optimizer, set_rate
 from .precision import Precision, autocast, choose_precision, to_device
 from .predict import model_input
 from .progress import Clock, Report
@@ -57,8 +57,10 @@ class Training:
         module: answers `Outputs`; its weights are float32. It is trained in place.
         train: int64 `[N]`, positions of the images to learn from.
         spec: the module's preprocessing.
-        recipe: epochs, views, batch, lr, weight_decay, warmup, augment. Batches have two images or more: a last one of one
-            image joins the batch before it, a single image is shown twice.
+        recipe: its batches have two images or more: a last one of one image joins the batch before it, a single image is shown
+            twice.
+        beside: weights that learn along and are thrown away at the end, such as the objective's projectors.
+        scales: factor of the learning rate by name of a parameter of `module`, 0 to 1, else 1; 0 freezes it.
     """
 
     module: nn.Module
@@ -67,9 +69,16 @@ class Training:
     spec: Preprocess
     objective: Objective
     validate: Validate
-    recipe: DistillRecipe
+    recipe: TrainRecipe
     seed: int
     device: torch.device
+    beside: nn.Module | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What learns, by its prefix in a checkpoint."""
+        return {"model": self.module} | ({} if self.beside is None else {"beside": self.beside})
 
 
 def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume: bool, report: Report) -> State:
@@ -83,10 +92,15 @@ def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume
     Raises:
         InputError: the loss is not finite (names epoch and step), or the checkpoint is damaged or of another run.
     """
-    module, recipe = training.module, training.recipe
-    to_device(module, training.device)
-    optimizer = make_optimizer(module, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    state = read_checkpoint(folder, module, optimizer, identity) if resume else None
+    module, recipe, modules = training.module, training.recipe, training.modules
+    for each in modules.values():
+        to_device(each, training.device)
+    for name, weight in module.named_parameters():
+        weight.requires_grad_(weight.requires_grad and training.scales.get(name, 1.0) > 0)
+    optimizer = make_optimizer(
+        module, lr=recipe.lr, weight_decay=recipe.weight_decay, scales=training.scales, beside=training.beside
+    )
+    state = read_checkpoint(folder, modules, optimizer, identity) if resume else None
     if state is not None:
         report.line(f"going on after epoch {state.epochs} of {recipe.epochs}")
     else:
@@ -106,7 +120,7 @@ def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume
             found = result.metrics if result else {}
             line |= {f"val_{name}": value for name, value in found.items() if isfinite(value)}
             state.history.append({"epoch": state.epochs} | line | {"seconds": round(clock.epoch_seconds(), 2)})
-            write_checkpoint(folder, state, module, optimizer, identity)
+            write_checkpoint(folder, state, modules, optimizer, identity)
             write_metrics(folder, state)
             clock.done(state.history[-1])
     module.load_state_dict(state.best)
@@ -120,23 +134,24 @@ def _epoch(training: Training, optimizer: torch.optim.Optimizer, state: State, c
     view = state.epochs % recipe.views
     batches = parts(training.train[order(training.seed, state.epochs, len(training.train))], recipe.batch)
     sums: dict[str, float] = {}
+    weights = [weight for each in training.modules.values() for weight in each.parameters()]
     shown, count, rate = 0, sum(map(len, batches)), 0.0
-    module.train()
+    for each in training.modules.values():
+        each.train()
     for indexes, windowed in zip(batches, training.images.batches(batches, training.spec)):
         torch.manual_seed(torch_seed(training.seed, state.steps))
         rate = learning_rate(state.steps, recipe.epochs * len(batches), peak=recipe.lr, warmup=recipe.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(optimizer, rate)
         x = model_input(windowed.to(device), indexes, training.spec, (training.seed, view, recipe.augment))
         with autocast(device, state.precision):
             outputs = module(x)
-        terms = training.objective(outputs, Batch(indexes, view))
+        terms = training.objective(outputs, Batch(indexes, view, indexes))
         loss = torch.stack(list(terms.values())).sum()
         where = f"epoch {state.epochs + 1}, step {state.steps + 1}"
         _check(loss.item(), "the loss", where)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        _check(nn.utils.clip_grad_norm_(module.parameters(), CLIP).item(), "the norm of the gradients", where)
+        _check(nn.utils.clip_grad_norm_(weights, CLIP).item(), "the norm of the gradients", where)
         optimizer.step()
         state.steps += 1
         shown += len(indexes)
@@ -151,7 +166,7 @@ def _check(value: float, what: str, where: str) -> None:
         raise InputError(
             f"{what} became {value} in {where}",
             expected="a finite number",
-            do="lower distill.lr, or look for broken images and weights",
+            do="lower the learning rate (lr), or look for broken images and weights",
         )
 
 

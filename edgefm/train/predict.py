@@ -46,9 +46,8 @@ def predict(
     for chosen, windowed in zip(cut, images.batches(cut, spec)):
         with torch.no_grad(), autocast(device, precision):
             outputs: Outputs = module(model_input(windowed.to(device), chosen, spec, view))
-        logits = None if outputs.logits is None else outputs.logits.float().cpu()
-        outputs = Outputs(logits, outputs.embedding.float().cpu())
-        finite = torch.isfinite(outputs.embedding if logits is None else logits).all(dim=1)
+        outputs = Outputs(*(None if each is None else each.float().cpu() for each in outputs))
+        finite = torch.isfinite(outputs.embedding if outputs.logits is None else outputs.logits).all(dim=1)
         if not finite.all():
             name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]
             raise InputError(f"the model answers {name} with numbers that are not finite", do="check the model's weights")
@@ -56,10 +55,13 @@ def predict(
 
 
 def all_outputs(batches: Iterator[tuple[np.ndarray, Outputs]]) -> Outputs:
-    """The outputs of `predict` in one piece."""
-    outputs = [each for _, each in batches]
-    logits = [each.logits for each in outputs if each.logits is not None]
-    return Outputs(torch.cat(logits) if logits else None, torch.cat([each.embedding for each in outputs]))
+    """The logits and embeddings of `predict` in one piece."""
+    logits, embedding = [], []
+    for _, outputs in batches:
+        embedding.append(outputs.embedding)
+        if outputs.logits is not None:
+            logits.append(outputs.logits)
+    return Outputs(logits=torch.cat(logits) if logits else None, embedding=torch.cat(embedding))
 
 
 def model_input(
