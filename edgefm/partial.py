@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,14 @@ from .errors import InputError
 
 def check_output(out: Path, force: bool) -> None:
     """Raise `InputError` unless `out` may be written: absent or `force`, its folder there (or can be made) and writable."""
-    if out.exists() and not force:
+    if out.name in ("", ".."):
+        raise InputError(f"'{out}' is no name for an output", expected="the name of a file or folder", do="choose another -o")
+    _mode(out.with_name(out.name + ".partial"))
+    mode = _mode(out)
+    if mode and not force:
         raise InputError(f"{out} exists already", do="choose another -o, or add --force to replace it")
+    if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{out} is a device or a pipe", expected="the name of a file or folder", do="choose another -o")
     parent = out.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +34,18 @@ def check_output(out: Path, force: bool) -> None:
         raise InputError(f"the folder {parent} cannot be made ({error.strerror})", do="choose another -o") from error
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the folder {parent} is read-only", do="choose another -o, or change its permissions")
+
+
+def _mode(path: Path) -> int:
+    """`st_mode` of what is there, links followed; 0 where nothing is. Raises `InputError` for a path that cannot be."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be written ({getattr(error, 'strerror', None) or error})", do="choose another -o"
+        ) from error
 
 
 @contextmanager
@@ -44,14 +63,11 @@ def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
         partial.mkdir(exist_ok=True)
         handle = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another edgefm process is writing {partial}", do="wait for it, or choose another -o") from error
+        _own(handle, partial / "lock", partial)
         if not resume:
             for child in partial.iterdir():
                 if child.name != "lock":
-                    shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+                    _remove(child)
         with _translated(partial):
             yield partial
             replace(partial, out)
@@ -62,16 +78,21 @@ def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
 def replace(partial: Path, out: Path) -> None:
     """Rename a finished `partial` folder to `out`, removing an older `out` only once the new one is complete."""
     old = out.with_name(out.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    (partial / "lock").unlink(missing_ok=True)
-    if out.exists():
+    _remove(old)
+    if os.path.lexists(out):
         out.rename(old)
     partial.rename(out)
-    if old.is_dir():
-        shutil.rmtree(old)
+    # only now: without it another process could take the folder over before it has its name
+    (out / "lock").unlink(missing_ok=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        old.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,7 +112,7 @@ def partial_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
         partial /= out.name
     with _translated(partial):
         with open(partial, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
-            _own(file.fileno(), partial)
+            _own(file.fileno(), partial, partial)
             try:
                 file.truncate()
                 yield file
@@ -103,15 +124,18 @@ def partial_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
                 raise
 
 
-def _own(handle: int, path: Path) -> None:
-    """Lock the open file, and make sure that `path` still names it: its last owner may have renamed it in between."""
+def _own(handle: int, path: Path, what: Path) -> None:
+    """Lock the open file, and make sure that `path` still names it: its last owner may have renamed it in between.
+
+    `what` is being written, for the message.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mine = os.path.samestat(os.fstat(handle), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
         mine = False
     if not mine:
-        raise InputError(f"another edgefm process is writing {path}", do="wait for it, or choose another -o")
+        raise InputError(f"another edgefm process is writing {what}", do="wait for it, or choose another -o")
 
 
 def write_atomically(out: Path, data: bytes) -> None:

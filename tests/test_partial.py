@@ -1,0 +1,147 @@
+"""Unfinished work: complete under its name or not there at all, whatever lies at the name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgefm import partial
+from edgefm.errors import InputError
+from edgefm.partial import check_output, partial_file, partial_folder, write_atomically
+
+
+def file(out: Path, force: bool) -> None:
+    with partial_file(out, force=force) as handle:
+        handle.write(b"new")
+
+
+def folder(out: Path, force: bool) -> None:
+    with partial_folder(out, force=force) as made:
+        (made / "new").write_text("new")
+
+
+@pytest.mark.parametrize("write", [file, folder])
+@pytest.mark.parametrize("force", [False, True], ids=["", "force"])
+@pytest.mark.parametrize("name", ["/", ".", "..", "", "x" * 300, "x" * 250, "a\0b", "file/below", "pipe", "loop", "/dev/null"])
+def test_a_name_that_cannot_be_written_is_refused_in_one_line_and_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, force: bool, write: object
+) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    Path("file").write_text("old")
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    monkeypatch.setattr(Path, "rename", None)  # a test that fails must not move the root
+    monkeypatch.setattr(Path, "replace", None)
+    with pytest.raises(InputError) as caught:
+        write(Path(name), force)  # type: ignore[operator]
+    assert str(caught.value).isprintable()
+    assert sorted(os.listdir()) == ["file", "loop", "pipe"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    (real / "old").write_text("old")
+    link.symlink_to(real)
+    folder(link, True)
+    assert not link.is_symlink()
+    assert [child.name for child in link.iterdir()] == ["new"]
+    assert [child.name for child in real.iterdir()] == ["old"]
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("old", [file, folder])
+def test_a_folder_replaces_a_file_or_folder_and_leaves_no_old_one(tmp_path: Path, old: object) -> None:
+    out = tmp_path / "out"
+    old(out, False)  # type: ignore[operator]
+    file(tmp_path / "out.old", False)  # what a crash in the middle of a replacement leaves
+    folder(out, True)
+    assert [child.name for child in out.iterdir()] == ["new"]
+    assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_failed_stays_for_resume_and_is_emptied_without_it(tmp_path: Path) -> None:
+    out, found = tmp_path / "out", []
+
+    def stopped(resume: bool) -> None:
+        with partial_folder(out, resume=resume) as made:
+            found.append((made / "kept").exists())
+            (made / "kept").write_text("1")
+            raise KeyboardInterrupt
+
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            stopped(resume)
+    assert found == [False, True]
+    assert not out.exists()
+    with partial_folder(out) as made:
+        assert [child.name for child in made.iterdir()] == ["lock"]
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("open_one", [partial_file, partial_folder])
+def test_two_writers_of_one_name_do_not_meet(tmp_path: Path, open_one: object) -> None:
+    out = tmp_path / "out"
+    with open_one(out):  # type: ignore[operator]
+        with pytest.raises(InputError, match=r"another edgefm process is writing .*out\.partial;? ?"), open_one(out):  # type: ignore[operator]
+            pass
+    assert out.exists()
+
+
+def test_who_comes_while_a_folder_gets_its_name_does_not_empty_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, refused = tmp_path / "out", []
+    rename = Path.rename
+
+    def crowded(self: Path, target: Path) -> Path:
+        if self.name == "out.partial" and not refused:
+            with pytest.raises(InputError, match="another edgefm process") as caught, partial_folder(out):
+                pass
+            refused.append(caught.value)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", crowded)
+    folder(out, False)
+    assert len(refused) == 1
+    assert [child.name for child in out.iterdir()] == ["new"]
+
+
+def test_a_lock_whose_folder_was_renamed_meanwhile_is_not_taken_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    flock = partial.fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        rename(out.with_name("out.partial"), out)
+        flock(handle, how)
+
+    rename = os.rename
+    monkeypatch.setattr(partial.fcntl, "flock", late)
+    with pytest.raises(InputError, match="another edgefm process"), partial_folder(out):
+        pass
+
+
+def test_a_missing_folder_above_is_made_and_a_file_above_is_named(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b" / "out", False)
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file cannot be made"):
+        check_output(tmp_path / "file" / "out", False)
+
+
+def test_a_small_file_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "small"
+    write_atomically(out, b"one")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"No space left on device.*Free some space"):
+        write_atomically(out, b"two")
+    assert out.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [out]
