@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..runtime.decide import decisions
 from ..spec.task import Task, TaskKind
+from .scores import Scores, areas, ranks
 
 Array = npt.NDArray[Any]
 
-# What `max_drop` applies to. Sensitivity and specificity are printed beside them: each hangs on few images.
+# What `max_drop` applies to. The others are printed beside them: sensitivity and specificity each hang on few images, F1 on the
+# share of positives, and Brier says nothing about decisions.
 GATED: dict[TaskKind, tuple[str, ...]] = {
     "binary": ("auc", "balanced_accuracy"),
     "multiclass": ("auc", "balanced_accuracy"),
@@ -38,36 +39,19 @@ def task_metrics(probabilities: Array, labels: Array, task: Task) -> dict[str, f
         labels: int `[N]`, class index, for binary and multiclass; 0 or 1 `[N, K]` for multilabel.
 
     Returns:
-        `auc`, `sensitivity`, `specificity`, `balanced_accuracy`, each 0 to 1 or NaN where the images do not define it.
-        binary: of the positive class, `labels[1]`. multiclass: means over the classes that occur, each against the rest
-        (macro AUC; the mean recall is both `sensitivity` and `balanced_accuracy`). multilabel: means over the labels that
-        define the metric.
+        `auc`, `sensitivity`, `specificity`, `balanced_accuracy`, `f1`, each 0 to 1, and `brier`, of which 0 is best; NaN where
+        the images do not define one. binary: of the positive class, `labels[1]`. multiclass: means over the classes that
+        occur, each against the rest (macro AUC; the mean recall is both `sensitivity` and `balanced_accuracy`). multilabel:
+        means over the labels that define the metric.
+
+        f1 (van Rijsbergen 1979): 2 TP / (2 TP + FP + FN). brier (Brier 1950): the mean over the images of (p - y)^2 of the
+        positive class for binary (the sum over both classes would be twice that), of the sum over all classes for multiclass
+        (0 to 2), of the mean over the labels for multilabel.
 
     Raises:
         InputError: shapes that do not fit, or a probability that is not finite.
     """
-    probabilities, labels = _checked(probabilities, labels, task)
-    decided = decisions(probabilities, task)
-    if task.kind == "multilabel":
-        truth, answer = labels.astype(bool), np.asarray(decided, dtype=bool)
-    else:
-        classes = np.arange(len(task.labels))
-        truth, answer = labels[:, None] == classes, np.asarray(decided)[:, None] == classes
-    columns = [1] if task.kind == "binary" else list(range(len(task.labels)))
-    if task.kind == "multiclass":
-        columns = [k for k in columns if truth[:, k].any()]
-    sensitivity = [_share(answer[truth[:, k], k]) for k in columns]
-    specificity = [_share(~answer[~truth[:, k], k]) for k in columns]
-    if task.kind == "multiclass":
-        balanced = sensitivity
-    else:
-        balanced = [(a + b) / 2 for a, b in zip(sensitivity, specificity)]
-    return {
-        "auc": _mean([auc(probabilities[:, k], truth[:, k]) for k in columns]),
-        "sensitivity": _mean(sensitivity),
-        "specificity": _mean(specificity),
-        "balanced_accuracy": _mean(balanced),
-    }
+    return Scores(probabilities, labels, task).metrics(np.arange(len(probabilities)))
 
 
 def embedding_metrics(embedding: Array, reference: Array, labels: Array | None = None) -> dict[str, float]:
@@ -92,38 +76,33 @@ def embedding_metrics(embedding: Array, reference: Array, labels: Array | None =
 def auc(scores: Array, truth: Array) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting one half.
 
-    The Mann-Whitney statistic on mid-ranks (Hanley and McNeil 1982). NaN without a positive or without a negative.
+    The Mann-Whitney statistic (Hanley and McNeil 1982). NaN without a positive or without a negative.
 
     Args:
         scores: float `[N]`. truth: bool `[N]`.
     """
-    truth = np.asarray(truth, dtype=bool)
-    positives = int(truth.sum())
-    negatives = truth.size - positives
-    if positives == 0 or negatives == 0:
-        return math.nan
-    _, group, size = np.unique(scores, return_inverse=True, return_counts=True)
-    midrank = np.cumsum(size) - (size - 1) / 2
-    rank_sum = float(midrank[group.reshape(-1)][truth].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    return float(areas(*ranks(np.asarray(scores)[:, None], np.asarray(truth, dtype=bool)[:, None]))[0])
 
 
-def knn_accuracy(embedding: Array, labels: Array, neighbours: int = NEIGHBOURS) -> float:
-    """Share of images whose class is the one its nearest other images vote for, each vote weighing its cosine.
+def knn_accuracy(embedding: Array, labels: Array) -> float:
+    """Share of the images that their nearest neighbours get right (`knn_right`), 0 to 1; NaN with fewer than two images."""
+    return _share(knn_right(embedding, labels)) if len(embedding) > 1 else math.nan
+
+
+def knn_right(embedding: Array, labels: Array, neighbours: int = NEIGHBOURS) -> Array:
+    """Whether each image's class is the one its nearest other images vote for, each vote weighing its cosine.
 
     Args:
-        embedding: float `[N, D]`. labels: int `[N]` or 0/1 `[N, K]` (a distinct row is a class).
+        embedding: float `[N, D]`, at least two images. labels: int `[N]` or 0/1 `[N, K]` (a distinct row is a class).
 
     Returns:
-        0 to 1, or NaN with fewer than two images.
+        bool `[N]`.
     """
     if labels.ndim == 2:
         labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     count = len(embedding)
-    if count < 2:
-        return math.nan
     unit, classes = _unit(embedding), np.unique(labels)
-    right = 0
+    right = np.zeros(count, bool)
     for start in range(0, count, 256):
         cosine = unit[start : start + 256] @ unit.T
         rows = np.arange(len(cosine))
@@ -131,8 +110,8 @@ def knn_accuracy(embedding: Array, labels: Array, neighbours: int = NEIGHBOURS) 
         nearest = np.argsort(-cosine, axis=1, kind="stable")[:, : min(neighbours, count - 1)]
         weight = np.take_along_axis(cosine, nearest, axis=1)
         votes = np.stack([(weight * (labels[nearest] == value)).sum(axis=1) for value in classes], axis=1)
-        right += int((classes[votes.argmax(axis=1)] == labels[start : start + 256]).sum())
-    return right / count
+        right[start : start + 256] = classes[votes.argmax(axis=1)] == labels[start : start + 256]
+    return right
 
 
 def flips(one: Array, other: Array) -> float:
@@ -152,23 +131,6 @@ def flips(one: Array, other: Array) -> float:
 def defined(metrics: dict[str, float]) -> dict[str, float]:
     """The metrics without those that are NaN."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
-
-
-def _checked(probabilities: Array, labels: Array, task: Task) -> tuple[Array, Array]:
-    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    if task.kind == "embedding":
-        raise InputError("an embedding task has no probabilities", do="use embedding_metrics")
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(task.labels):
-        raise InputError(f"probabilities of shape {list(probabilities.shape)}", expected=f"[N, {len(task.labels)}]")
-    if not np.isfinite(probabilities).all():
-        broken = int(np.count_nonzero(~np.isfinite(probabilities).all(axis=1)))
-        raise InputError(f"{broken} of {len(probabilities)} answers are not finite numbers", do="check the model's weights")
-    wanted = probabilities.shape if task.kind == "multilabel" else probabilities.shape[:1]
-    if labels.shape != wanted:
-        raise InputError(f"labels of shape {list(labels.shape)}", expected=f"{list(wanted)} beside these probabilities")
-    if labels.size and (labels.min() < 0 or labels.max() >= (2 if task.kind == "multilabel" else len(task.labels))):
-        raise InputError(f"labels from {labels.min()} to {labels.max()}", expected=f"the {len(task.labels)} labels of the task")
-    return probabilities, labels
 
 
 def _share(flags: Array) -> float:

@@ -91,9 +91,9 @@ def test_the_table_has_a_line_per_way_to_run_and_counts_flips() -> None:
     reference, row = rows([-1, -1, 1, 1], [-1, 1, 1, 1], [0, 0, 1, 1])
     title, head, first, second = Findings(n=4, where="data", rows=(reference, row)).lines()
     assert title == "on 4 images of the 'val' split of data; fp32 is the model itself:"
-    assert head.split() == ["auc", "sensitivity", "specificity", "balanced", "accuracy", "flipped", "ms"]
-    assert first.split() == ["fp32", "1.0000", "1.0000", "1.0000", "1.0000", "0", "of", "4"]
-    assert second.split() == ["onnx-int8", "0.7500", "1.0000", "0.5000", "0.7500", "1", "of", "4"]
+    assert head.split() == ["auc", "sensitivity", "specificity", "balanced", "accuracy", "f1", "brier", "flipped", "ms"]
+    assert first.split() == ["fp32", *["1.0000"] * 5, "0.0142", "0", "of", "4"]
+    assert second.split() == ["onnx-int8", "0.7500", "1.0000", "0.5000", "0.7500", "0.8000", "0.2046", "1", "of", "4"]
     assert len(head) == len(first) == len(second)
 
 

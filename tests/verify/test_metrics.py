@@ -36,7 +36,7 @@ def test_one_class_only_makes_the_auc_undefined_and_nothing_crashes() -> None:
         assert math.isnan(metrics["auc"])
         assert math.isnan(metrics["balanced_accuracy"])
         assert math.isnan(metrics["specificity" if label else "sensitivity"])
-        assert list(defined(metrics)) == ["sensitivity" if label else "specificity"]
+        assert list(defined(metrics)) == (["sensitivity", "f1", "brier"] if label else ["specificity", "brier"])
 
 
 def test_no_images_at_all_give_nan_and_no_warning() -> None:
@@ -69,7 +69,8 @@ def test_multiclass_metrics_equal_scikit_learn() -> None:
 def test_a_class_without_images_is_left_out_of_the_means() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
     metrics = task_metrics(probabilities, np.array([0, 1, 1]), THREE)
-    assert metrics == {"auc": 1.0, "sensitivity": 1.0, "specificity": 1.0, "balanced_accuracy": 1.0}
+    ones = dict.fromkeys(("auc", "sensitivity", "specificity", "balanced_accuracy", "f1"), 1.0)
+    assert metrics == ones | {"brier": pytest.approx((0.06 + 0.06 + 0.14) / 3)}
 
 
 def test_multilabel_metrics_are_means_over_the_labels_that_define_them() -> None:
