@@ -54,6 +54,7 @@ class Session:
         bundle: the open bundle.
         task: what the model answers.
         variant: what runs, e.g. "openvino-int8"; "openvino-bf16" is openvino-fp32 run in bf16.
+        precision: what it runs in, read back from the engine: "fp32", "bf16" or "int8".
         choice: one sentence: why this variant, and what was measured.
         threads: processor threads that preparation and the engine use.
 
@@ -89,6 +90,7 @@ class Session:
             self.bundle.close()
             raise
         self.variant, self.choice = chosen.candidate.name, chosen.sentence
+        self.precision = chosen.engine.precision
         self._prepare = Preprocessor(self.bundle.preprocess, threads=self.threads)
         self._prepare_one_of_many = Preprocessor(self.bundle.preprocess, threads=1)
         self._loaded: Engine | None = chosen.engine
