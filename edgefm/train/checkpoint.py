@@ -1,4 +1,4 @@
-"""The state of a training run at the end of an epoch, in one safetensors file: tensors, and the rest as JSON in its header.
+"""The state of a training run between two steps, in one safetensors file: tensors, and the rest as JSON in its header.
 
 Not a run directory (that is what `models/run_dir.py` writes at the end) and never a pickle.
 
@@ -8,6 +8,7 @@ One file, written beside and renamed, so that weights, moments and epoch always 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,9 @@ from .precision import Precision
 
 STATE = "state"  # folder inside a run that is being made; gone when it is finished
 FILE = "checkpoint.safetensors"
+EVERY = 300.0  # seconds from one checkpoint to the next in an epoch
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+WORDS = ("precision", "epochs", "steps", "sums", "history", "best_epoch", "best_score")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -31,7 +34,8 @@ class State:
     """Where a run is.
 
     Attributes:
-        epochs: finished ones. steps: finished ones.
+        epochs: finished ones. steps: finished ones, of all epochs.
+        sums: of the loss and its terms over the images of the epoch that is not finished.
         precision: of the forward passes; a resumed run keeps it.
         history: one entry per finished epoch, as in metrics.jsonl.
         best: weights of the best epoch so far. best_epoch: its number from 1, 0 for none. best_score: larger is better.
@@ -40,6 +44,7 @@ class State:
     precision: Precision
     epochs: int = 0
     steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     best: Tensors = field(default_factory=dict)
     best_epoch: int = 0
@@ -51,79 +56,76 @@ def snapshot(module: nn.Module) -> Tensors:
     return {name: _copy(value) for name, value in module.state_dict().items()}
 
 
-def write_checkpoint(
-    folder: Path,
-    state: State,
-    modules: Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
-    identity: Mapping[str, Any],
-) -> None:
-    """Replace `folder`'s checkpoint.
+@dataclass(kw_only=True)
+class Checkpoint:
+    """The file of a run in `folder`.
 
-    Args:
-        modules: what learns, by the prefix of its tensors. identity: what a resumed run must have in common with this one, as
-            JSON can hold it.
-
-    Raises:
-        InputError: it cannot be written.
+    Attributes:
+        modules: what learns, by the prefix of its tensors. optimizer: of all of it.
+        identity: what a resumed run must have in common with the one that stopped, as JSON can hold it.
     """
-    from safetensors.torch import save
 
-    tensors = {f"best.{name}": value for name, value in state.best.items()}
-    for part, module in modules.items():
-        tensors |= {f"{part}.{name}": value for name, value in snapshot(module).items()}
-    for name, weight in _weights(modules):
-        moments = optimizer.state.get(weight, {})
-        tensors |= {f"{kind}.{name}": _copy(moments[kind]) for kind in MOMENTS if kind in moments}
-    words = {
-        "epochs": state.epochs,
-        "steps": state.steps,
-        "precision": state.precision,
-        "history": state.history,
-        "best_epoch": state.best_epoch,
-        "best_score": state.best_score,
-        "identity": identity,
-    }
-    # One metadata key: safetensors writes several in random order.
-    write_atomically(state_folder(folder) / FILE, save(tensors, {"state": json.dumps(words)}))
+    folder: Path
+    modules: Mapping[str, nn.Module]
+    optimizer: torch.optim.Optimizer
+    identity: Mapping[str, Any]
+    _written: float = field(default_factory=time.monotonic, init=False)
 
+    def due(self) -> bool:
+        """Whether so long nothing was written that it is time."""
+        return time.monotonic() - self._written >= EVERY
 
-def read_checkpoint(
-    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
-) -> State | None:
-    """Put `modules` and `optimizer` where `folder`'s checkpoint left them; None if there is no checkpoint.
+    def write(self, state: State) -> None:
+        """Replace the file.
 
-    Raises:
-        InputError: the checkpoint is damaged, or `identity` differs from the one it was written with; names the difference.
-    """
-    from safetensors import SafetensorError, safe_open
+        Raises:
+            InputError: it cannot be written.
+        """
+        from safetensors.torch import save
 
-    path = folder / STATE / FILE
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            words = json.loads((file.metadata() or {})["state"])
-            check_identity(folder, words["identity"], identity)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        for part, module in modules.items():
-            module.load_state_dict(_part(tensors, f"{part}."))
-        for name, weight in _weights(modules):
-            moments = {kind: tensors[f"{kind}.{name}"] for kind in MOMENTS if f"{kind}.{name}" in tensors}
-            if moments:
-                optimizer.state[weight] = {kind: _like(value, weight, kind) for kind, value in moments.items()}
-        return State(
-            precision=words["precision"],
-            epochs=words["epochs"],
-            steps=words["steps"],
-            history=words["history"],
-            best=_part(tensors, "best."),
-            best_epoch=words["best_epoch"],
-            best_score=tuple(words["best_score"]),
-        )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the checkpoint {path} is damaged ({reason})", do="start again without --resume") from error
+        tensors = {f"best.{name}": value for name, value in state.best.items()}
+        for part, module in self.modules.items():
+            tensors |= {f"{part}.{name}": value for name, value in snapshot(module).items()}
+        for name, weight in self._weights():
+            moments = self.optimizer.state.get(weight, {})
+            tensors |= {f"{kind}.{name}": _copy(moments[kind]) for kind in MOMENTS if kind in moments}
+        words = {name: getattr(state, name) for name in WORDS} | {"identity": self.identity}
+        # One metadata key: safetensors writes several in random order.
+        write_atomically(state_folder(self.folder) / FILE, save(tensors, {"state": json.dumps(words)}))
+        self._written = time.monotonic()
+
+    def read(self) -> State | None:
+        """Put modules and optimizer where the file left them; None if there is none.
+
+        Raises:
+            InputError: the file is damaged, or its identity differs; names the difference.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / STATE / FILE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                words = json.loads((file.metadata() or {})["state"])
+                check_identity(self.folder, words["identity"], self.identity)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            for part, module in self.modules.items():
+                module.load_state_dict(_part(tensors, f"{part}."))
+            for name, weight in self._weights():
+                moments = {kind: tensors[f"{kind}.{name}"] for kind in MOMENTS if f"{kind}.{name}" in tensors}
+                if moments:
+                    self.optimizer.state[weight] = {kind: _like(value, weight, kind) for kind, value in moments.items()}
+            found = {name: words[name] for name in WORDS} | {"best_score": tuple(words["best_score"])}
+            return State(best=_part(tensors, "best."), **found)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"the checkpoint {path} is damaged ({reason})", do="start again without --resume") from error
+
+    def _weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for part, module in self.modules.items():
+            for name, weight in module.named_parameters():
+                yield f"{part}.{name}", weight
 
 
 def state_folder(folder: Path) -> Path:
@@ -150,12 +152,6 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return flat
-
-
-def _weights(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
-    for part, module in modules.items():
-        for name, weight in module.named_parameters():
-            yield f"{part}.{name}", weight
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..spec.recipe import TrainRecipe
+
 
 def silent(text: str) -> None:
     """Report nothing."""
@@ -33,11 +35,15 @@ class Report:
 
 
 class Clock:
-    """Times a run's phases and tells what is left: preparing (first epoch of each view), training and validating."""
+    """Times a run's phases and tells what is left: preparing (first epoch of each view), training and validating.
 
-    def __init__(self, report: Report, epochs: int, views: int) -> None:
-        self.report, self.epochs, self.views = report, epochs, views
-        self.epoch = 0
+    Where a run may stop early, what is left is the most it can be.
+    """
+
+    def __init__(self, report: Report, recipe: TrainRecipe) -> None:
+        self.report, self.epochs, self.views = report, recipe.epochs, recipe.views
+        self.left = "left at most" if recipe.patience else "left"
+        self.epoch = self.first = 0
         self.prepare_s = self.train_s = self.rest_s = float("nan")
         self._started = self._mark = self._shown = time.perf_counter()
 
@@ -50,25 +56,26 @@ class Clock:
         """`done` of `count` images are prepared."""
         self._bar(0.0, self._lap() * (count - done) / max(done, 1))
 
-    def prepared(self) -> None:
-        """Preparing is over; training begins."""
+    def prepared(self, first: int) -> None:
+        """Preparing is over; training begins, after `first` images that were shown before the run was stopped."""
+        self.first = first
         self.prepare_s = self._lap()
         self._mark = time.perf_counter()
 
     def step(self, done: int, count: int) -> None:
         """`done` of `count` images have been shown."""
-        expected = self._lap() * count / max(done, 1)
-        self.train_s = expected
-        self._bar(done / count, expected * (1 - done / count))
+        self.train_s = count / self._rate(done)
+        self._bar(done / count, (count - done) / self._rate(done))
 
-    def trained(self) -> float:
-        """Training is over, validation begins. Returns the seconds training took."""
-        self.train_s = self._lap()
+    def trained(self, count: int) -> float:
+        """All `count` images have been shown, validation begins. Returns images per second."""
+        rate = self._rate(count)
+        self.train_s = count / rate
         self._mark = time.perf_counter()
-        return max(self.train_s, 1e-9)
+        return rate
 
     def epoch_seconds(self) -> float:
-        """Seconds since the epoch began."""
+        """Seconds since the epoch began, or was resumed."""
         return time.perf_counter() - self._started
 
     def done(self, line: dict[str, Any]) -> None:
@@ -78,11 +85,15 @@ class Clock:
         words += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in line.items() if name.startswith("val_")]
         words.append(f"{line['images_per_s']:.0f} images/s")
         if line["epoch"] < self.epochs:
-            words.append(f"{duration(self._later())} left")
+            words.append(f"{duration(self._later())} {self.left}")
         self.report.line(", ".join(words))
 
     def _lap(self) -> float:
         return time.perf_counter() - self._mark
+
+    def _rate(self, done: int) -> float:
+        """Images per second since training began or was resumed."""
+        return max(done - self.first, 1) / max(self._lap(), 1e-9)
 
     def _later(self) -> float:
         """Seconds of the epochs after this one."""

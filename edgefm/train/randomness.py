@@ -41,9 +41,9 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(bits(seed, epoch, np.arange(count)), kind="stable")
 
 
-def torch_seed(seed: int, step: int) -> int:
-    """The seed of torch's own randomness (dropout) in one step of training, 0 to 2^63 - 1."""
-    return int(bits(seed, step)) >> 1
+def torch_seed(seed: int, step: int, piece: int) -> int:
+    """The seed of torch's own randomness (dropout) in one piece of a step of training, 0 to 2^63 - 1."""
+    return int(bits(seed, step, piece)) >> 1
 
 
 def _unsigned(key: int | np.ndarray) -> np.ndarray | np.uint64:

@@ -14,9 +14,9 @@ from ..spec.task import Task
 from ..verify.metrics import task_metrics
 from .images import Images
 from .label_loss import class_weights, label_loss
-from .loop import Validate, Validation
 from .precision import Precision
 from .predict import all_outputs, predict
+from .training import Validate, Validation
 
 
 def validate_labels(

@@ -49,7 +49,7 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
 
 def test_torch_takes_every_step_seed() -> None:
     for step in range(100):
-        torch.Generator().manual_seed(torch_seed(2**31 - 1, step))
+        torch.Generator().manual_seed(torch_seed(2**31 - 1, step, 0))
 
 
 def test_a_view_does_not_depend_on_the_batch_it_is_in() -> None:
