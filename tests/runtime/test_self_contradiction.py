@@ -109,6 +109,27 @@ def test_an_engine_that_fails_while_it_runs_leaves_the_choice_to_the_others(forg
         assert "without onnx-fp32: ONNX Runtime" in session.choice
 
 
+def test_a_graph_that_takes_its_weights_from_a_file_of_this_machine_is_not_loaded(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnx import load_model_from_string
+
+    with open_bundle(forge()) as bundle:
+        good = bytes(bundle.view("variants/onnx-fp32/encoder.onnx"))
+        (tmp_path / "stranger.weights").write_bytes(bundle.view("variants/onnx-fp32/encoder.weights"))
+    monkeypatch.chdir(tmp_path)
+    for place in ("stranger.weights", f"../{tmp_path.name}/stranger.weights", str(tmp_path / "stranger.weights")):
+        model = load_model_from_string(good)
+        for tensor in model.graph.initializer:
+            for pair in tensor.external_data:
+                pair.value = place if pair.key == "location" else pair.value
+        # with no weights of its own listed, so that the engine has nothing in memory to compare the name with
+        alone = with_graph(lambda graph: {"encoder": replace(graph, files=graph.files[:1])})
+        path = forge(manifest=alone, member=("variants/onnx-fp32/encoder.onnx", model.SerializeToString()))
+        with pytest.raises(BundleError, match="cannot load onnx-fp32"):
+            Session(path, variant="onnx-fp32")
+
+
 def pickled() -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)

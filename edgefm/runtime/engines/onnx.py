@@ -5,6 +5,7 @@ Not a converter: the graph is what `export` wrote, and the precision is the grap
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -36,6 +37,8 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
         # used in place and not copied twice; so the windows on the bundle's map must live as long as the session
         options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+        # a graph may name a file for its weights: only the bundle's, none of this machine, whose bytes nobody has checked
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         model, *weights = self._graph.files
         self._views = [bundle.view(file) for file in weights]
         if weights:
