@@ -14,8 +14,8 @@ patients it is too narrow: with 20, an interval of 95 % holds the truth in about
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ..errors import InputError
 
 Array = npt.NDArray[Any]
+Name = TypeVar("Name", bound=Hashable)
 DRAWS = 1000
 
 
@@ -42,8 +43,8 @@ class Interval(NamedTuple):
 
 
 def bootstrap_intervals(
-    metrics: Callable[[Array], Mapping[str, float]], groups: Array, *, draws: int = DRAWS, seed: int = 0, level: float = 0.95
-) -> dict[str, Interval]:
+    metrics: Callable[[Array], Mapping[Name, float]], groups: Array, *, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+) -> dict[Name, Interval]:
     """The intervals of all numbers that `metrics` gives, each from the same draws.
 
     Two models are compared by one `metrics` that returns their difference too: both then see the same images in each draw (the
