@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -137,6 +139,18 @@ def test_the_oldest_compiled_models_are_forgotten(cache: Path) -> None:
     left = {path.parts[-3] for path in cache.rglob("*.blob")}
     assert len(left) == 8
     assert "bundle11" in left
+
+
+def test_what_a_killed_process_left_half_compiled_is_removed_and_what_another_one_compiles_now_is_not(cache: Path) -> None:
+    for name, age in (("killed", 4000), ("running", 10)):
+        half = cache / "edgefm" / "openvino" / "other" / f"{name}.partial"
+        half.mkdir(parents=True)
+        (half / "x.blob").write_bytes(b"half")
+        os.utime(half, (time.time() - age,) * 2)
+    with CompiledModels("bundle", "key") as folder:
+        assert folder is not None
+        (folder / "x.blob").write_bytes(b"compiled")
+    assert [path.name for path in cache.rglob("*.partial")] == ["running.partial"]
 
 
 def test_a_failed_compilation_leaves_nothing(cache: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
@@ -21,6 +22,7 @@ from ..cache import cache_folder, store
 from ..cpu import machine_id
 
 MOST_KEPT = 8
+LONGEST_COMPILATION = 3600.0  # seconds; an unfinished folder older than that was left by a process that was killed
 
 
 class CompiledModels:
@@ -92,7 +94,9 @@ def _digest(folder: Path) -> str:
 
 
 def _forget(root: Path) -> None:
-    """Remove all but the `MOST_KEPT` models that were used last."""
-    kept = sorted((path for path in root.glob("*/*") if path.suffix != ".partial"), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-MOST_KEPT]:
+    """Remove all but the `MOST_KEPT` models that were used last, and what killed processes left."""
+    times = {path: path.stat().st_mtime for path in root.glob("*/*")}
+    kept = sorted((path for path in times if path.suffix != ".partial"), key=times.__getitem__)
+    left = [path for path, last in times.items() if path.suffix == ".partial" and last < time.time() - LONGEST_COMPILATION]
+    for path in (*kept[:-MOST_KEPT], *left):
         shutil.rmtree(path, ignore_errors=True)
