@@ -1,0 +1,204 @@
+"""The verb `verify`: a bundle, images and a reference brought together, measured, and written down.
+
+Not the measuring (`verify/`): here the data are read, the reference is loaded, and files are written.
+
+    FILE.efm ──▶ its variants ─┐
+    MODEL ─────▶ the reference ┼─▶ answers for every image ──▶ statement ──▶ the table · verify.json · verify.md
+    DATA ──────▶ one split ────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BundleError, InputError
+from .spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .bundle import Bundle
+    from .data import Dataset
+    from .spec.task import Task
+    from .verify.contenders import Contender
+
+FILES = ("verify.json", "verify.md")
+Report = Callable[[str], None]
+
+
+def verify(
+    path: Path,
+    data: str | Path,
+    *,
+    against: Any,
+    split: str,
+    out: Path | None,
+    recipe: str | Path | None,
+    sets: tuple[str, ...],
+    seed: int | None,
+    trust_remote_code: bool,
+    allow_refused: bool,
+    force: bool,
+    report: Report,
+    bar: Callable[[float, float], None],
+) -> dict[str, Any]:
+    """See `api.verify`; the findings are described in `verify/verdict.py`. Broken parity is a finding here, not an error.
+
+    Raises:
+        BundleError: not a good bundle, or a refused one and not `allow_refused`.
+        InputError: anything about data, reference or output that cannot be used.
+        ParityError: an answer that is not a finite number.
+    """
+    from .settings import load_recipe
+    from .verify.verdict import verdict
+
+    if out is not None:
+        _check_folder(out, force)
+    with ExitStack() as opened:
+        bundle = _open(path, allow_refused, opened)
+        settings = load_recipe(recipe, sets, {"seed": seed}, base=_recorded(bundle, report))
+        dataset = _images(data, split, settings, bundle.manifest.task, report)
+        reference = None
+        if against is not None:
+            reference = _reference(against, settings, trust_remote_code, allow_refused, opened)
+        found = verdict(
+            bundle,
+            dataset,
+            reference,
+            groups=_groups(dataset),
+            about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
+            seed=settings.seed,
+            bar=bar,
+        )
+    if out is not None:
+        _write(out, found)
+    return found
+
+
+def _open(path: Path, allow_refused: bool, opened: ExitStack) -> Bundle:
+    from .bundle import open_bundle
+
+    bundle = opened.enter_context(open_bundle(path))
+    refused = bundle.manifest.refused
+    if refused is not None and not allow_refused:
+        raise BundleError(f"{path} is marked as refused: {refused}", do="use another bundle, or allow it with --allow-refused")
+    return bundle
+
+
+def _recorded(bundle: Bundle, report: Report) -> Recipe:
+    """How the bundle's own data were read and cut, so that the same data give the same split again; else the defaults."""
+    import msgspec
+
+    kept = {key: bundle.manifest.recipe[key] for key in ("seed", "data", "preprocess") if key in bundle.manifest.recipe}
+    try:
+        recorded = msgspec.convert(kept, Recipe)
+    except msgspec.ValidationError as error:
+        report(f"the recipe in the bundle is not one of this version ({error}); the data are read with the defaults")
+        return Recipe()
+    usual, own = msgspec.to_builtins(Recipe().data), msgspec.to_builtins(recorded.data)
+    changed = ", ".join(f"data.{key}={value}" for key, value in own.items() if value != usual[key])
+    if changed:
+        report(f"the data are read as they were for the bundle, with {changed}; --set changes it")
+    return recorded
+
+
+def _images(data: str | Path, split: str, recipe: Recipe, task: Task, report: Report) -> Dataset:
+    """The images of the split, every one readable, with labels as the bundle's task has them."""
+    from .data import check_images, load_data
+
+    dataset = load_data(data, recipe.data, seed=recipe.seed, labels=task.labels or None)
+    for note in dataset.notes:
+        report(note)
+    dataset = replace(dataset, labels=_labels(dataset, task))
+    checked = check_images(dataset if split == "all" else dataset.take(dataset.of(split)))
+    for problem in checked.skipped:
+        report(f"left out: {problem}")
+    return checked
+
+
+def _labels(dataset: Dataset, task: Task) -> np.ndarray | None:
+    """What occurs one at a time in the data may still be a task of several labels."""
+    import numpy as np
+
+    theirs = dataset.task
+    if dataset.labels is None or task.kind == "embedding" or (theirs.kind, theirs.labels) == (task.kind, task.labels):
+        return dataset.labels
+    if task.kind == "multilabel" and theirs.labels == task.labels:
+        return np.eye(len(task.labels), dtype=np.uint8)[dataset.labels]
+    raise InputError(
+        f"{dataset.name} is labelled {_some(theirs.labels)} ({theirs.kind})",
+        expected=f"the labels of the bundle: {_some(task.labels)} ({task.kind})",
+        do="rename the labels, or name the right column with --set data.label=NAME",
+    )
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
+
+
+def _groups(dataset: Dataset) -> np.ndarray:
+    """Who belongs together, `[N]`: images of one patient; where patients are unknown, copies of one image."""
+    import numpy as np
+
+    if dataset.patients is not None:
+        return np.array(dataset.patients)
+    copies = dataset.store.copies()
+    return np.array([copies.get(int(key), int(key)) for key in dataset.keys])
+
+
+def _reference(against: Any, recipe: Recipe, trust_remote_code: bool, allow_refused: bool, opened: ExitStack) -> Contender:
+    """What `--against` names, ready to answer: a bundle by the runtime, anything else by torch."""
+    if isinstance(against, (str, Path)) and Path(against).suffix.lower() == ".efm":
+        from .verify.contenders import in_fp32, variants_of
+
+        contenders, _ = variants_of(_open(Path(against), allow_refused, opened))
+        best = in_fp32(contenders) or contenders[0]
+        return replace(best, name=f"{Path(against).stem}: {best.name}")
+    return _torch_reference(against, recipe, trust_remote_code)
+
+
+def _torch_reference(against: Any, recipe: Recipe, trust_remote_code: bool) -> Contender:
+    """A model in torch, in fp32 on the CPU, one image at a time; 16-bit pixels through the recipe's window if it states one."""
+    from msgspec.structs import replace as changed
+
+    from .export.golden import reference
+    from .export.onnx import check_mode
+    from .models import load_model
+    from .verify.contenders import Contender
+
+    model = load_model(against, trust_remote_code=trust_remote_code)
+    check_mode(model.module, model.name)
+    window = recipe.preprocess.window16
+    return Contender(
+        name=f"{Path(model.name).name}: torch",
+        precision="fp32",
+        task=model.task,
+        preprocess=model.preprocess if window is None else changed(model.preprocess, window16=window),
+        predict=lambda batch: reference(model, batch),
+    )
+
+
+def _check_folder(out: Path, force: bool) -> None:
+    """Raise `InputError` unless both files may be written into the folder `out`, which is made if needed."""
+    from .partial import check_output
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file", expected="a folder", do="choose another -o")
+    for name in FILES:
+        check_output(out / name, force)
+
+
+def _write(out: Path, found: dict[str, Any]) -> None:
+    """Both files, each whole or not at all."""
+    import msgspec
+
+    from .partial import write_atomically
+    from .verify.page import markdown
+
+    texts = (msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", markdown(found).encode())
+    for name, text in zip(FILES, texts):
+        write_atomically(out / name, text)

@@ -1,0 +1,193 @@
+"""The findings of `verify` as text: tables for a terminal of 100 columns, and Markdown.
+
+Not the findings (`verdict.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Record = Mapping[str, Any]
+Cell = tuple[str, str]  # a value, and its interval or ""
+
+NAMES = {
+    "auc": "AUC",
+    "balanced_accuracy": "bal. acc.",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1": "F1",
+    "brier": "Brier",
+    "knn_accuracy": "kNN accuracy",
+}
+LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal shows; Markdown has all
+
+
+class Section(NamedTuple):
+    """A table with its title. `rows`: a name, and a cell per column of `head`."""
+
+    title: str
+    head: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+    def lines(self) -> list[list[str]]:
+        """The rows for a terminal: the intervals on a line of their own under their values."""
+        found = []
+        for name, cells in self.rows:
+            found.append([name, *(value for value, _ in cells)])
+            if any(interval for _, interval in cells):
+                found.append(["", *(interval for _, interval in cells)])
+        return found
+
+
+def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
+    """The tables: metrics, differences, agreement with the reference, and labels where there are several.
+
+    Args:
+        everything: all metrics of each label and all pairs of variants, for a page of any width.
+    """
+    variants = found["variants"]
+    names = [name for name in NAMES if any(name in each["metrics"] for each in variants)]
+    head = [NAMES[name] for name in names]
+    if names:
+        rows = [(each["name"], [_value(each["metrics"].get(name)) for name in names]) for each in variants]
+        yield Section("Metrics, with their 95 % intervals", head, rows)
+    others = [each for each in variants if not each["reference"]]
+    if names and found["reference"] and others:
+        rows = [(each["name"], [_points(each["difference"].get(name)) for name in names]) for each in others]
+        yield Section(f"Difference from {found['reference']}, in points of 0.01", head, rows)
+    if found["reference"] and others:
+        yield _agreement(found, others)
+    for label_metric in NAMES if everything else LABEL_METRICS:
+        labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
+        if labels:
+            rows = [(label, [_value(each["labels"][label][label_metric]) for each in variants]) for label in labels]
+            yield Section(f"{NAMES[label_metric]} of each label", [each["name"] for each in variants], rows)
+    if everything and found["between"]:
+        rows = [
+            (f"{pair['one']} and {pair['other']}", [_plain(pair["flips"]), _small(pair["largest_difference"])])
+            for pair in found["between"]
+        ]
+        yield Section("Between the variants", ["decisions changed", "largest difference"], rows)
+
+
+def introduction(found: Record) -> list[str]:
+    """What was measured on what, as lines."""
+    data, task, intervals = found["data"], found["task"], found["intervals"]
+    split = "all images" if data["split"] == "all" else f"split {data['split']}"
+    whom = f" of {_count(data['groups'], 'patient')}" if data["by"] == "patient" else ""
+    left_out = f", {data['left_out']} left out" if data["left_out"] else ""
+    share, draws = round(100 * intervals["level"]), f"{intervals['draws']:,}"
+    return [
+        f"{found['bundle']['name']}, id {found['bundle']['id'][:12]}",
+        *([f"REFUSED by the gate: {found['bundle']['refused']}"] if found["bundle"]["refused"] else []),
+        f"{_count(data['images'], 'image')}{whom}, {split} of {data['name']}{left_out}",
+        f"{task['kind']}{_rule(task)}",
+        f"reference: {found['reference'] or 'none'}; intervals: {share} %, {draws} draws of whole {data['by']}s",
+    ]
+
+
+def _rule(task: Record) -> str:
+    """How the task decides, in words."""
+    at = [f"{threshold:.4f}" for threshold in task["thresholds"]]
+    if task["kind"] == "binary":
+        return f": {task['labels'][1]} from a probability of {at[0]} on, else {task['labels'][0]}"
+    if task["kind"] == "multilabel":
+        if len(set(at)) == 1:
+            return f": each of {', '.join(task['labels'])} from a probability of {at[0]} on"
+        return ": " + ", ".join(f"{label} from {threshold} on" for label, threshold in zip(task["labels"], at))
+    return ": the most probable of " + ", ".join(task["labels"]) if task["labels"] else ""
+
+
+def conclusions(found: Record) -> list[str]:
+    """Parity, what could not run, and what to know, as sentences."""
+    parity, pairs = found["parity"], [pair for pair in found["between"] if pair["exact"]]
+    lines = []
+    if parity["passed"]:
+        lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
+        lines += [
+            f"Parity holds: {pair['one']} and {pair['other']} are {_small(pair['largest_difference'])[0]} apart at most"
+            + ("." if pair["flips"] is None else f", {_count(pair['flips'], 'decision')} changed.")
+            for pair in pairs
+        ]
+    else:
+        lines += [f"PARITY IS BROKEN: {reason}." for reason in parity["reasons"]]
+    lines += [f"Without {name}: {reason}." for name, reason in found["left_out"].items()]
+    return lines + [f"Note: {note}." for note in found["notes"]]
+
+
+def markdown(found: Record) -> str:
+    """The page `verify.md`."""
+    lines = [f"# Verification of {_md(found['bundle']['name'])}", ""]
+    lines += [f"- {_md(line)}" for line in introduction(found)]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines.append(f"- EdgeFM {found['edgefm']}, {versions}, {_md(found['cpu']['name'])}")
+    for section in sections(found, everything=True):
+        lines += ["", f"## {_md(section.title)}", "", "| | " + " | ".join(_md(each) for each in section.head) + " |"]
+        lines.append("|---|" + "---:|" * len(section.head))
+        for name, cells in section.rows:
+            shown = [f"{value} ({interval})" if interval else value for value, interval in cells]
+            lines.append(f"| {_md(name)} | " + " | ".join(shown) + " |")
+    lines += ["", "## What it comes to", "", *[f"- {_md(line)}" for line in conclusions(found)], ""]
+    return "\n".join(lines)
+
+
+def _agreement(found: Record, others: list[Record]) -> Section:
+    head = ["decisions changed", "share", "largest difference"]
+    cosine = any(each["mean_cosine"] for each in others)
+    flips = any(each["flips"] for each in others)
+    rows = []
+    for each in others:
+        changed = each["flips"]
+        cells: list[Cell] = []
+        if flips:
+            cells += [_plain(changed and f"{changed['count']} of {changed['of']}"), _percent(changed and changed["share"])]
+        cells.append(_small(each["largest_difference"]))
+        rows.append((each["name"], cells + ([_value(each["mean_cosine"])] if cosine else [])))
+    head = head[0 if flips else 2 :] + (["mean cosine"] if cosine else [])
+    return Section(f"Agreement with {found['reference']}", head, rows)
+
+
+def _value(interval: Record | None) -> Cell:
+    return _shown(interval, lambda value: f"{value:.3f}", "-")
+
+
+def _points(interval: Record | None) -> Cell:
+    def signed(value: float) -> str:
+        text = f"{100 * value:+.2f}"
+        return "0.00" if float(text) == 0 else text
+
+    return _shown(interval, signed, ", ")
+
+
+def _percent(interval: Record | None) -> Cell:
+    value, rest = _shown(interval, lambda value: f"{100 * value:.2f}", "-")
+    return (value if value == "-" else f"{value} %"), rest
+
+
+def _shown(interval: Record | None, text: Callable[[float], str], between: str) -> Cell:
+    """A value and its interval, "" where there is none or it has no width to be seen."""
+    if interval is None or math.isnan(interval["value"]):
+        return "-", ""
+    if math.isnan(interval["low"]):
+        return text(interval["value"]), ""
+    low, high = text(interval["low"]), text(interval["high"])
+    return text(interval["value"]), "" if low == high else f"{low}{between}{high}"
+
+
+def _plain(value: object) -> Cell:
+    return ("-" if value is None else str(value)), ""
+
+
+def _small(value: float | None) -> Cell:
+    return ("-" if value is None else f"{value:.2g}"), ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _md(text: str) -> str:
+    """Text that comes from files, without Markdown's table and markup characters taking effect."""
+    return "".join(f"\\{c}" if c in "\\|`*_<>[]#" else c for c in " ".join(text.split()))

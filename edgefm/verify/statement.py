@@ -1,0 +1,156 @@
+"""What the answers are worth: metrics, differences from the reference and changed decisions, each with its interval.
+
+Not the answers (`answers.py`), not how they look (`page.py`), and no gate: the numbers a gate needs are all here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .answers import Answers
+from .intervals import DRAWS, Interval, bootstrap_intervals
+from .metrics import knn_right
+from .parity import LIMIT, in_deviations
+from .scores import Scores
+
+Array = npt.NDArray[Any]
+Measure = Callable[[Array], Mapping[tuple[str, ...], float]]
+LEVEL = 0.95
+
+
+def statements(
+    answers: Sequence[Answers], reference: Answers | None, labels: Array | None, groups: Array, *, seed: int, draws: int = DRAWS
+) -> list[dict[str, Any]]:
+    """One record per contender, in their order; all intervals come from the same draws of whole groups.
+
+    Args:
+        reference: one of `answers`, or None: then there are no differences and no flips.
+        labels: as `Scores` takes them; for an embedding any classes; None without.
+        groups: `[N]`, who belongs together, such as the patient of each image.
+
+    Returns:
+        `name`, `precision`, `reference` (whether it is the one), and
+        `metrics`: name to interval, of `metrics.task_metrics`, or for an embedding `knn_accuracy`; empty without labels.
+        `difference`: name to interval, the metric less the reference's.
+        `labels`: label to the metrics of it against the rest, where the task has several.
+        `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
+        embedding and without a reference.
+        `mean_cosine`: interval, of the embedding with the reference's, where the task is one or there are no labels; else None.
+        `largest_difference`: see `difference`. `golden`: how it contradicts the golden outputs, or "".
+        An interval is `value`, `low`, `high` and `undefined` (see `intervals.Interval`).
+    """
+    measures = [_measure(each, reference, labels) for each in answers]
+    base = None if reference is None else measures[[each is reference for each in answers].index(True)]
+
+    def everything(rows: Array) -> dict[tuple[str, ...], float]:
+        before = {} if base is None else base(rows)
+        found: dict[tuple[str, ...], float] = {}
+        for each, measure in zip(answers, measures):
+            for path, value in measure(rows).items():
+                found[(each.contender.name, *path)] = value
+                if each is not reference and path[0] == "metrics" and path in before:
+                    found[(each.contender.name, "difference", *path[1:])] = value - before[path]
+        return found
+
+    intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed, level=LEVEL)
+    return [_record(each, reference, intervals) for each in answers]
+
+
+def between(answers: Sequence[Answers]) -> Iterator[dict[str, Any]]:
+    """Each pair of contenders once: how far apart they are on these images, and whether that is more than round-off.
+
+    Returns:
+        `one`, `other`; `largest_difference` (see `difference`); `flips`, a count, None for an embedding; `exact`, whether both
+        run in fp32, so that more than `parity.LIMIT` between them is an engine's fault; `passed`, False where it is.
+    """
+    for number, one in enumerate(answers):
+        for other in answers[number + 1 :]:
+            largest = difference(other, one)
+            exact = one.contender.precision == other.contender.precision == "fp32"
+            yield {
+                "one": one.contender.name,
+                "other": other.contender.name,
+                "largest_difference": largest,
+                "flips": None if one.decided is None else int(_changed(other, one).sum()),
+                "exact": exact,
+                "passed": not exact or (largest is not None and largest <= LIMIT),
+            }
+
+
+def difference(one: Answers, other: Answers) -> float | None:
+    """The largest difference of any probability on any image, 0 to 1; of an embedding in units of the other's standard
+    deviation, None where their widths differ."""
+    if one.probabilities is not None and other.probabilities is not None:
+        return float(np.abs(one.probabilities - other.probabilities).max())
+    if one.embedding is None or other.embedding is None or one.embedding.shape != other.embedding.shape:
+        return None
+    return float(in_deviations(one.embedding, other.embedding).max())
+
+
+def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> Measure:
+    """The numbers of one contender on any draw of the images, by their path in its record."""
+    scores: Scores | None = None
+    right: Array | None = None
+    if labels is not None and each.probabilities is not None:
+        scores = Scores(each.probabilities, labels, each.contender.task)
+    elif labels is not None and each.embedding is not None and len(each.embedding) > 1:
+        right = knn_right(each.embedding, labels)
+    compared = reference is not None and each is not reference
+    changed = _changed(each, reference) if compared and reference is not None and each.decided is not None else None
+    cosine = each.cosine if compared and (scores is None) else None
+
+    def measure(rows: Array) -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = {}
+        if scores is not None:
+            found |= {("metrics", name): value for name, value in scores.metrics(rows).items()}
+            if len(scores.labels) > 1:
+                for name, values in scores.by_label(rows).items():
+                    found |= {("labels", label, name): float(value) for label, value in zip(scores.labels, values)}
+        if right is not None:  # the neighbours are those among all images: a copy of an image is no neighbour of it
+            found["metrics", "knn_accuracy"] = float(right[rows].mean())
+        if changed is not None:
+            found[("flips",)] = float(changed[rows].mean())
+        if cosine is not None:
+            found[("mean_cosine",)] = float(cosine[rows].mean())
+        return found
+
+    return measure
+
+
+def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[str, ...], Interval]) -> dict[str, Any]:
+    mine = {path[1:]: interval._asdict() for path, interval in intervals.items() if path[0] == each.contender.name}
+    flips = mine.get(("flips",))
+    by_label: dict[str, dict[str, Any]] = {}
+    for path, interval in mine.items():
+        if path[0] == "labels":
+            by_label.setdefault(path[1], {})[path[2]] = interval
+    return {
+        "name": each.contender.name,
+        "precision": each.contender.precision,
+        "reference": each is reference,
+        "metrics": {path[1]: interval for path, interval in mine.items() if path[0] == "metrics"},
+        "difference": {path[1]: interval for path, interval in mine.items() if path[0] == "difference"},
+        "labels": by_label,
+        "flips": flips and _flips(each, reference, flips),
+        "mean_cosine": mine.get(("mean_cosine",)),
+        "largest_difference": None if reference is None or each is reference else difference(each, reference),
+        "golden": each.contender.wrong,
+    }
+
+
+def _flips(each: Answers, reference: Answers | None, share: dict[str, Any]) -> dict[str, Any]:
+    assert reference is not None
+    changed = _changed(each, reference)
+    return {"count": int(changed.sum()), "of": len(changed), "share": share}
+
+
+def _changed(one: Answers, other: Answers) -> Array:
+    """Which images get another decision, bool `[N]`; of several labels any may differ."""
+    assert one.decided is not None
+    assert other.decided is not None
+    differs = one.decided != other.decided
+    return np.asarray(differs.any(axis=1) if differs.ndim == 2 else differs)

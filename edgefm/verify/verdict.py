@@ -1,0 +1,139 @@
+"""A bundle on images: every variant and the reference measured, and whether its engines agree. One record of plain values.
+
+Not the reading of data and models (the front door's), not how it looks (`page.py`), and no clinical gate: what may be lost is
+not judged here, only that engines at one precision compute the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import __version__
+from ..bundle import Bundle
+from ..errors import InputError
+from ..runtime.cpu import cpu_features, cpu_name
+from ..runtime.engines import ENGINES
+from ..spec.task import Task
+from .answers import Images, collect
+from .contenders import Contender, comparable, in_fp32, variants_of
+from .intervals import DRAWS
+from .parity import LIMIT
+from .statement import LEVEL, between, statements
+
+Array = npt.NDArray[Any]
+FEW = 30
+
+
+def verdict(
+    bundle: Bundle,
+    images: Images,
+    reference: Contender | None,
+    *,
+    groups: Array,
+    about: Mapping[str, Any],
+    seed: int,
+    bar: Callable[[float, float], None],
+    draws: int = DRAWS,
+) -> dict[str, Any]:
+    """Measure a bundle.
+
+    Args:
+        images: with labels as the bundle's task has them (for an embedding any classes), or None.
+        reference: None for the bundle's own first fp32 variant.
+        groups: `[N]`, who belongs together, such as the patient of each image.
+        about: what to record of the data; no file names and no patients.
+
+    Returns:
+        `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
+        `data`: `about`, and `images`, `labelled`, `groups` (how many) and `by` ("patient" or "image").
+        `intervals`: `level`, `draws`, `seed`. `reference`: its name, or None.
+        `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
+        variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
+        `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
+        `notes`: what a person must know to read the numbers, one sentence each.
+        The same inputs on the same machine give the same record.
+
+    Raises:
+        InputError: no variant can run here, the reference answers another question, or there is nothing to measure.
+        ParityError: an answer that is not a finite number.
+    """
+    manifest, task = bundle.manifest, bundle.manifest.task
+    own, left_out = variants_of(bundle)
+    outside = [] if reference is None else [reference]
+    if reference is None:
+        reference = in_fp32(own)
+    else:
+        comparable(reference, task)
+    if reference is None and images.labels is None:
+        raise InputError(
+            "there are neither labels nor an fp32 variant that runs here, so there is nothing to compare with",
+            do="name a reference with --against, or give data with labels",
+        )
+    answers = collect(images, [*outside, *own], reference=reference, embeddings=task.kind == "embedding", bar=bar)
+    compared = next((each for each in answers if each.contender is reference), None)
+    variants = statements(answers, compared, images.labels, groups, seed=seed, draws=draws)
+    pairs = list(between(answers[len(outside) :]))
+    count, by = len(np.unique(groups)), "image" if images.patients is None else "patient"
+    reasons = [f"{each.name}: {each.wrong}" for each in own if each.wrong]
+    reasons += [_apart(pair) for pair in pairs if not pair["passed"]]
+    return {
+        "edgefm": __version__,
+        "cpu": {"name": cpu_name(), "features": [name for name, there in cpu_features().items() if there]},
+        "versions": _versions({each.name.partition("-")[0] for each in own}),
+        "bundle": {"name": manifest.name, "id": bundle.id, "refused": manifest.refused},
+        "task": {
+            "kind": task.kind,
+            "labels": task.labels,
+            "thresholds": task.thresholds,
+            "temperature": task.temperature,
+        },
+        "data": {**about, "images": len(images), "labelled": images.labels is not None, "groups": count, "by": by},
+        "intervals": {"level": LEVEL, "draws": draws, "seed": seed},
+        "reference": None if reference is None else reference.name,
+        "variants": variants,
+        "between": pairs,
+        "left_out": left_out,
+        "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
+        "notes": list(_notes(variants, count, by, len(manifest.golden), images.labels is not None, task)),
+    }
+
+
+def _versions(engines: set[str]) -> dict[str, str]:
+    libraries = sorted(ENGINES[engine].library for engine in engines)
+    return {library: metadata.version(library) for library in libraries}
+
+
+def _apart(pair: Mapping[str, Any]) -> str:
+    return f"{pair['one']} and {pair['other']} are {pair['largest_difference']:.2g} apart, at most {LIMIT:g} is round-off"
+
+
+def _notes(
+    variants: Sequence[Mapping[str, Any]], count: int, by: str, inputs: int, labelled: bool, task: Task
+) -> Iterator[str]:
+    """What a person must know to read the numbers."""
+    reference = next((each for each in variants if each["reference"]), None)
+    if reference is None:
+        yield "no fp32 variant can run here and no --against was given, so nothing is compared with a reference"
+    if not labelled:
+        yield "the data have no labels, so only what differs from the reference is measured"
+    if not inputs:
+        yield "the bundle holds no golden inputs to compare with"
+    if by == "image":
+        yield "no patients are named, so each image counts for itself; several of one patient make the intervals too narrow"
+    if count == 1:
+        yield f"there is one {by} only, so there are no intervals"
+    elif count < FEW:
+        yield f"from {count} {by}s the intervals are narrower than they should be"
+    intervals = {name: each for record in variants for name, each in record["metrics"].items()}
+    if undefined := [name for name, each in intervals.items() if math.isnan(each["value"])]:
+        yield f"undefined on these images: {', '.join(undefined).replace('_', ' ')}"
+    if count > 1 and any(each["low"] == each["high"] for record in variants for each in record["metrics"].values()):
+        yield "where no interval is shown all draws gave the same, as where no image is answered wrongly: that is not certainty"
+    if task.kind == "embedding" and any(each["mean_cosine"] is None for each in variants if not each["reference"]):
+        yield "embeddings of another width than the reference's have no cosine to it"
