@@ -42,7 +42,7 @@ class Objective(Protocol):
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, torch.Tensor]:
         """The weighted terms of the loss, float32 scalars by name, each a mean over the images of `batch`; their sum is what is
-        minimised."""
+        minimised. `outputs` may be bfloat16."""
 
 
 class LabelObjective:

@@ -1,9 +1,8 @@
-"""The loop: resumed runs end with the same bytes, awkward sizes train, what is not finite stops."""
+"""The loop: it learns, awkward sizes train, the best epoch is kept, what is not finite stops."""
 
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,91 +13,16 @@ from torch import nn
 
 from edgefm.errors import InputError
 from edgefm.models.loaded import Outputs
-from edgefm.spec.recipe import DistillRecipe
-from edgefm.train.checkpoint import FILE, STATE, State, snapshot
+from edgefm.spec.recipe import TrainRecipe
+from edgefm.train.checkpoint import State, snapshot
 from edgefm.train.images import Images
 from edgefm.train.loop import Training, Validation, fit
 from edgefm.train.objective import Batch, LabelObjective
 from edgefm.train.progress import Report, duration
 from edgefm.train.validation import validate_labels
 
-from .toys import BINARY, GREY, Toy, dark_and_bright, data_of
-
-CPU = torch.device("cpu")
-SHORT = DistillRecipe(epochs=4, views=2, batch=4, lr=0.02)
-
-
-class Stop(Exception):
-    """As Ctrl-C would come: from anywhere, between two steps."""
-
-
-class Stopping:
-    """An objective that is interrupted in one step."""
-
-    def __init__(self, inner: LabelObjective, step: int) -> None:
-        self.inner, self.left = inner, step
-
-    def prepare(self, view: int, progress: Callable[[int, int], None]) -> None:
-        self.inner.prepare(view, progress)
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, torch.Tensor]:
-        self.left -= 1
-        if self.left < 0:
-            raise Stop
-        return self.inner(outputs, batch)
-
-
-def training_of(
-    module: nn.Module | None = None,
-    *,
-    train: int = 12,
-    val: int = 6,
-    recipe: DistillRecipe = SHORT,
-    stop: int | None = None,
-    seed: int = 5,
-) -> Training:
-    dataset = dark_and_bright(train, val)
-    assert dataset.labels is not None
-    indexes = np.flatnonzero(dataset.splits == "train")
-    objective = LabelObjective(dataset.labels, indexes, "binary", 2, CPU)
-    images = Images(dataset)
-    return Training(
-        module=module or Toy(),
-        images=images,
-        train=indexes,
-        spec=GREY,
-        objective=objective if stop is None else Stopping(objective, stop),
-        validate=validate_labels(images, np.flatnonzero(dataset.splits == "val"), dataset.labels, GREY, BINARY, CPU),
-        recipe=recipe,
-        seed=seed,
-        device=CPU,
-    )
-
-
-def run(training: Training, folder: Path, resume: bool = False, identity: dict[str, object] | None = None) -> State:
-    folder.mkdir(exist_ok=True)
-    return fit(training, folder, identity=identity or {"lr": training.recipe.lr}, resume=resume, report=Report())
-
-
-def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(snapshot(one).values(), snapshot(other).values()))
-
-
-@pytest.mark.parametrize("step", [0, 2, 3, 4, 10, 11], ids=lambda step: f"stopped after {step} steps")
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, step: int) -> None:
-    whole, resumed = Toy(), Toy(seed=9)
-    state = run(training_of(whole), tmp_path / "whole")
-    with pytest.raises(Stop):
-        run(training_of(stop=step), tmp_path / "stopped")
-    if step >= 3:  # an epoch has three steps: there is a checkpoint, so other initial weights do not matter
-        other = run(training_of(resumed), tmp_path / "stopped", resume=True)
-    else:
-        resumed = Toy()
-        other = run(training_of(resumed), tmp_path / "stopped", resume=True)
-    assert same(whole, resumed)
-    kept = ("epoch", "loss", "val_auc", "val_loss", "lr")
-    assert [[line[key] for key in kept] for line in state.history] == [[line[key] for key in kept] for line in other.history]
-    assert (state.best_epoch, state.best_score) == (other.best_epoch, other.best_score)
+from .runs import CPU, SHORT, Stop, curve, run, same, training_of
+from .toys import GREY, Toy, data_of
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
@@ -120,7 +44,7 @@ def test_training_leaves_the_randomness_of_the_program_alone(tmp_path: Path) -> 
 
 
 def test_the_loop_learns(tmp_path: Path) -> None:
-    state = run(training_of(train=40, val=20, recipe=DistillRecipe(epochs=8, views=2, batch=8, lr=0.05)), tmp_path / "run")
+    state = run(training_of(train=40, val=20, recipe=TrainRecipe(epochs=8, views=2, batch=8, lr=0.05)), tmp_path / "run")
     assert state.history[-1]["loss"] < state.history[0]["loss"]
     assert state.best_score[0] > 0.9
 
@@ -160,7 +84,7 @@ def test_an_auc_that_is_not_defined_leaves_the_choice_to_the_loss(tmp_path: Path
 @pytest.mark.parametrize("train", [1, 2, 3, 5, 9], ids=lambda n: f"{n} images")
 @pytest.mark.parametrize("batch", [1, 4, 64], ids=lambda n: f"batch {n}")
 def test_odd_sizes_train_with_batch_norm(tmp_path: Path, train: int, batch: int) -> None:
-    recipe = DistillRecipe(epochs=2, views=3, batch=batch)
+    recipe = TrainRecipe(epochs=2, views=3, batch=batch)
     state = run(training_of(train=train, recipe=recipe), tmp_path / "run")
     assert len(state.history) == 2
     assert all(np.isfinite(line["loss"]) for line in state.history)
@@ -208,44 +132,6 @@ def test_gradients_that_are_not_finite_stop_before_the_weights_are_lost(tmp_path
     assert all(torch.isfinite(value).all() for value in snapshot(training.module).values())
 
 
-def test_another_run_is_not_resumed(tmp_path: Path) -> None:
-    run(training_of(), tmp_path / "run", identity={"recipe": {"lr": 0.02}, "data": "a"})
-    with pytest.raises(InputError, match=r"recipe.lr was 0.02 and is 0.03") as refusal:
-        run(training_of(), tmp_path / "run", resume=True, identity={"recipe": {"lr": 0.03}, "data": "a"})
-    assert "data" not in refusal.value.found
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "other model"])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
-    run(training_of(), tmp_path / "run")
-    file = tmp_path / "run" / STATE / FILE
-    whole = file.read_bytes()
-    if damage != "other model":
-        file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "noise": bytes(range(256)) * 8}[damage])
-    module = Toy(classes=3) if damage == "other model" else Toy()
-    with pytest.raises(InputError, match=r"checkpoint .* is damaged .*[Ss]tart again without --resume"):
-        run(training_of(module), tmp_path / "run", resume=True)
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    whole = Toy()
-    run(training_of(whole), tmp_path / "whole")
-    with pytest.raises(Stop):
-        run(training_of(stop=4), tmp_path / "run")
-    before = (tmp_path / "run" / STATE / FILE).read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(InputError, match=r"checkpoint.* cannot be written"):
-            run(training_of(), tmp_path / "run", resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "run" / STATE / FILE).read_bytes() == before
-    resumed = Toy()
-    run(training_of(resumed), tmp_path / "run", resume=True)
-    assert same(whole, resumed)
-
-
 def test_several_labels_train_too(tmp_path: Path) -> None:
     from edgefm.spec.task import make_task
 
@@ -268,6 +154,35 @@ def test_several_labels_train_too(tmp_path: Path) -> None:
         device=CPU,
     )
     assert len(run(training, tmp_path / "run").history) == 4
+
+
+def stopping_after(scores: list[float], patience: int, folder: Path, resume: bool = False, stop: int | None = None) -> State:
+    """A run of 20 epochs whose validation gives these scores, epoch by epoch."""
+    training = training_of(recipe=TrainRecipe(epochs=20, views=2, batch=4, patience=patience), stop=stop)
+    seen = iter(scores[len(curve(folder)) :] if resume else scores)
+    object.__setattr__(training, "validate", lambda module, precision: Validation({}, (next(seen),)))
+    return run(training, folder, resume)
+
+
+def test_training_stops_after_its_patience_and_keeps_the_best(tmp_path: Path) -> None:
+    state = stopping_after([0.5, 0.6, 0.9, 0.7, 0.8, 0.9], 3, tmp_path / "run")  # as good is not better
+    assert (state.epochs, state.best_epoch) == (6, 3)
+    assert len(curve(tmp_path / "run")) == 6
+
+
+@pytest.mark.parametrize("step", [4, 11, 13, 17], ids=lambda step: f"stopped after {step} steps")
+def test_a_resumed_run_has_as_much_patience_as_it_had(tmp_path: Path, step: int) -> None:
+    scores = [0.5, 0.6, 0.9, 0.7, 0.8, 0.9]
+    with pytest.raises(Stop):
+        stopping_after(scores, 3, tmp_path / "run", stop=step)
+    state = stopping_after(scores, 3, tmp_path / "run", resume=True)
+    assert (state.epochs, state.best_epoch) == (6, 3)
+    assert stopping_after(scores, 3, tmp_path / "run", resume=True).epochs == 6  # killed when it was over: it stays over
+
+
+def test_without_validation_images_no_patience_is_lost(tmp_path: Path) -> None:
+    state = run(training_of(val=0, recipe=TrainRecipe(epochs=4, batch=4, patience=1)), tmp_path / "run")
+    assert state.epochs == 4
 
 
 def test_lines_tell_the_time_left(tmp_path: Path) -> None:

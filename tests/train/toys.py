@@ -80,3 +80,18 @@ class Toy(nn.Module):
     def forward(self, x: torch.Tensor) -> Outputs:
         embedding = self.drop(self.neck(self.body(x).mean(dim=(2, 3))))
         return Outputs(self.head(embedding), embedding)
+
+
+class Plain(nn.Module):
+    """Neither BatchNorm nor dropout: what it learns from a batch does not depend on how the batch is cut."""
+
+    def __init__(self, classes: int = 2, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.body = nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.GELU())
+            self.head = nn.Linear(6, classes)
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        embedding = self.body(x).mean(dim=(2, 3))
+        return Outputs(self.head(embedding), embedding)
