@@ -25,6 +25,7 @@ from . import VERBS, __version__
 SHORT = {"teacher": "-t", "student": "-s", "data": "-d", "out": "-o"}
 SECTIONS = {
     "Make a small model": ("quickstart", "distill", "quantize", "export"),
+    "Prove it": ("verify",),
     "Use it": ("run", "inspect", "slim"),
     "This machine": ("doctor",),
 }

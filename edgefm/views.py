@@ -106,6 +106,23 @@ def show_doctor(found: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def show_verify(found: dict[str, Any], as_json: bool) -> int:
+    """The tables of `verify`; 4 if parity is broken."""
+    if as_json:
+        _dump(found)
+    else:
+        from textwrap import wrap
+
+        from .verify.page import conclusions, introduction, sections
+
+        lines = [line for each in introduction(found) for line in wrap(each, 100)]
+        for section in sections(found):
+            lines += ["", section.title, *table(("", *section.head), section.lines())]
+        lines += ["", *[line for each in conclusions(found) for line in wrap(each, 100)]]
+        print("\n".join(lines))
+    return 0 if found["parity"]["passed"] else 4
+
+
 def show_quickstart(found: dict[str, Any], as_json: bool) -> int:
     """The comparison at the end of the road; 3 if the gate refused."""
     if as_json:
@@ -198,7 +215,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         return "  ".join(cells).rstrip()
 
     def _numeric(column: int) -> bool:
-        return column > 0 and all(row[column][:1].isdigit() or row[column] in ("-", "") for row in rows)
+        return column > 0 and all(row[column].lstrip("+-")[:1].isdigit() or row[column] in ("-", "") for row in rows)
 
     return [line(head), *[line(row) for row in rows]]
 
@@ -225,6 +242,7 @@ VIEWS: dict[str, Callable[[Any, bool], int]] = {
     "distill": show_output,
     "quantize": show_output,
     "export": show_output,
+    "verify": show_verify,
     "run": show_answers,
     "inspect": show_inspection,
     "slim": show_output,
