@@ -1,30 +1,76 @@
-"""Fit a classifier to labels with the one loop: how quickstart makes its teacher. Not a verb."""
+"""Fit a classifier to labels with the one loop: `adapt` with all weights, and how quickstart makes its teacher. Not a verb."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 
 from ..data.dataset import Dataset
 from ..errors import InputError
 from ..models import LoadedModel, save_run
 from ..partial import partial_folder
 from ..spec.manifest import Ancestor
-from ..spec.recipe import Recipe
-from .checkpoint import STATE
+from ..spec.recipe import Recipe, TrainRecipe
+from .checkpoint import STATE, State
 from .images import Images
 from .loop import Training, fit
 from .objective import LabelObjective
 from .precision import usable_device
+from .processes import ALONE, Processes
 from .progress import Report, no_bar, silent
 from .validation import validate_labels
 
 _DEFAULTS = Recipe()
+
+
+def fit_labels(
+    model: LoadedModel,
+    images: Images,
+    folder: Path,
+    *,
+    recipe: TrainRecipe,
+    seed: int,
+    identity: Mapping[str, Any],
+    device: torch.device,
+    scales: Mapping[str, float] = {},
+    processes: Processes = ALONE,
+    resume: bool = False,
+    report: Report,
+) -> State:
+    """Train a classifier on the labels of `train` by cross-entropy with class weights; it ends as the epoch best on `val`.
+
+    Args:
+        model: answers the task of the data set, its labels in the same order. It is trained in place.
+        images: with labels; without any in `val` the last epoch is kept.
+        folder, identity, resume: as for `loop.fit`. scales, processes: as in `Training`.
+
+    Raises:
+        InputError: as `loop.fit`, or there are no training images.
+    """
+    dataset, task = images.dataset, model.task
+    assert dataset.labels is not None
+    train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
+    training = Training(
+        module=model.module,
+        images=images,
+        train=train,
+        spec=model.preprocess,
+        objective=LabelObjective(dataset.labels, train, task.kind, len(task.labels), device),
+        validate=validate_labels(images, val, dataset.labels, model.preprocess, task, device),
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        scales=scales,
+        processes=processes,
+    )
+    return fit(training, folder, identity=identity, resume=resume, report=report)
 
 
 def fit_supervised(
@@ -64,23 +110,21 @@ def fit_supervised(
         )
     settings = msgspec.structs.replace(recipe.distill, epochs=epochs)
     recipe = msgspec.structs.replace(recipe, seed=seed, student=model.name, distill=settings)
-    place, images = usable_device(device), Images(dataset)
-    train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
+    place = usable_device(device)
     data = Ancestor(role="data", name=dataset.name, sha256=dataset.sha256())
+    identity = {"recipe": msgspec.to_builtins(recipe), "model": model.sha256, "data": data.sha256}
     with partial_folder(out, force=force, resume=resume) as folder:
-        training = Training(
-            module=model.module,
-            images=images,
-            train=train,
-            spec=model.preprocess,
-            objective=LabelObjective(dataset.labels, train, model.task.kind, len(model.task.labels), place),
-            validate=validate_labels(images, val, dataset.labels, model.preprocess, model.task, place),
+        fit_labels(
+            model,
+            Images(dataset),
+            folder,
             recipe=settings,
             seed=seed,
+            identity=identity,
             device=place,
+            resume=resume,
+            report=Report(report, bar),
         )
-        identity = {"recipe": msgspec.to_builtins(recipe), "model": model.sha256, "data": data.sha256}
-        fit(training, folder, identity=identity, resume=resume, report=Report(report, bar))
         save_run(folder, replace(model, module=model.module.cpu()), recipe, (*model.ancestors, data))
     shutil.rmtree(out / STATE)
     return out
