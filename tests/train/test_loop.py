@@ -22,7 +22,7 @@ from edgefm.train.progress import Report, duration
 from edgefm.train.validation import validate_labels
 
 from .runs import CPU, SHORT, Stop, curve, run, same, training_of
-from .toys import GREY, Toy, data_of
+from .toys import GREY, Plain, Toy, data_of
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
@@ -183,6 +183,18 @@ def test_a_resumed_run_has_as_much_patience_as_it_had(tmp_path: Path, step: int)
 def test_without_validation_images_no_patience_is_lost(tmp_path: Path) -> None:
     state = run(training_of(val=0, recipe=TrainRecipe(epochs=4, batch=4, patience=1)), tmp_path / "run")
     assert state.epochs == 4
+
+
+def test_scales_of_the_rate_freeze_and_slow_down(tmp_path: Path) -> None:
+    module, plain = Plain(), Plain()
+    run(training_of(plain, recipe=SHORT), tmp_path / "plain")
+    scales = {"body.0.weight": 0.0, "body.0.bias": 0.0, "head.bias": 0.1}
+    run(training_of(module, recipe=SHORT, scales=scales), tmp_path / "run")
+    start, end, free = snapshot(Plain()), snapshot(module), snapshot(plain)
+    assert torch.equal(start["body.0.weight"], end["body.0.weight"])
+    assert not module.body[0].weight.requires_grad
+    slow, fast = ((each["head.bias"] - start["head.bias"]).abs().max().item() for each in (end, free))
+    assert 0 < slow < 0.3 * fast
 
 
 def test_lines_tell_the_time_left(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
-from edgefm.train.optimizer import learning_rate, make_optimizer
+from edgefm.train.optimizer import learning_rate, make_optimizer, set_rate
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
@@ -45,3 +46,25 @@ def test_frozen_weights_are_left_out() -> None:
     frozen = nn.Linear(2, 3).requires_grad_(False)
     groups = make_optimizer(nn.Sequential(module, frozen), lr=1.0, weight_decay=0.5).param_groups
     assert [len(group["params"]) for group in groups] == [1]
+
+
+def test_a_layer_learns_at_its_own_rate_and_a_frozen_one_not_at_all() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(2, 1))
+    module[3].requires_grad_(False)
+    beside = nn.Linear(2, 2)
+    scales = {"0.weight": 0.25, "0.bias": 0.25, "1.weight": 0.0, "1.bias": 0.0}
+    optimizer = make_optimizer(module, lr=9.0, weight_decay=0.0, scales=scales, beside=beside)
+    set_rate(optimizer, 0.1)
+    before = [weight.detach().clone() for weight in (*module.parameters(), *beside.parameters())]
+    for weight in (*module.parameters(), *beside.parameters()):
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    moved = [(old - new).mean().item() for old, new in zip(before, (*module.parameters(), *beside.parameters()))]
+    wanted = [0.025, 0.025, 0, 0, 0.1, 0.1, 0, 0, 0.1, 0.1]  # AdamW's first step has the size of the rate
+    assert moved == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("scales", [{"0.weight": 1.5}, {"0.weight": -0.1}, {"head": 0.5}, {"0.weight": float("nan")}], ids=str)
+def test_a_scale_that_cannot_be_is_refused(scales: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="scales"):
+        make_optimizer(nn.Sequential(nn.Linear(2, 3)), lr=1.0, weight_decay=0.5, scales=scales)
