@@ -48,7 +48,10 @@ class Choice(NamedTuple):
 
 
 class _Remembered(msgspec.Struct):
-    """A choice on disk: p50 milliseconds per candidate, and the candidates that were left out with the reason."""
+    """A choice on disk: p50 milliseconds per candidate, and the candidates that were left out with the reason.
+
+    `milliseconds` is empty where there was one candidate only: it was checked and not timed.
+    """
 
     winner: str
     milliseconds: dict[str, float]
@@ -75,9 +78,6 @@ def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
     runnable = [candidate for candidate in everything if candidate.name not in left_out]
     if not runnable:
         raise _none(bundle, left_out)
-    if len(runnable) == 1:
-        only = runnable[0]
-        return Choice(only, only.load(bundle, threads), f"{only.name}: the only one that can run here{_but(left_out)}")
     memory = _memory(bundle, runnable, threads)
     remembered = _recall(memory)
     if remembered is not None:
@@ -142,6 +142,9 @@ def _measure(bundle: Bundle, runnable: list[Candidate], left_out: dict[str, str]
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue
+        if len(runnable) == 1:
+            best = 0.0, candidate, engine
+            break
         times[candidate.name] = taken = _time(engine, tensor)
         if best is None or taken < best[0]:
             best = taken, candidate, engine
@@ -183,6 +186,8 @@ def _recall(memory: Path | None) -> _Remembered | None:
 
 
 def _sentence(found: _Remembered, threads: int, when: str) -> str:
+    if not found.milliseconds:
+        return f"{found.winner}: the only one that can run here{_but(found.left_out)}"
     ranking = sorted(found.milliseconds.items(), key=lambda item: item[1])
     times = ", ".join(f"{name} {taken:.3g} ms" for name, taken in ranking)
     return f"{found.winner}: the fastest here with {threads} threads ({times}; {when}){_but(found.left_out)}"

@@ -183,6 +183,24 @@ def test_no_variant_that_answers_rightly_is_an_error(make_bundle: MakeBundle, wr
 
 
 @pytest.mark.usefixtures("cache")
+def test_an_only_variant_is_checked_once_too_and_not_timed(
+    make_bundle: MakeBundle, timed: Callable[..., Timed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = timed(onnx_fp32=1)
+    with pytest.raises(InputError, match=r"can run here: onnx-fp32 \(logits off by"):
+        Session(make_bundle(variants=("onnx-fp32",), wrong=("onnx-fp32",)))
+    good = make_bundle(variants=("onnx-fp32",))
+    checks: list[str] = []
+    check = select.check_golden
+    monkeypatch.setattr(select, "check_golden", lambda *rest: checks.append("once") or check(*rest))
+    for _ in range(2):
+        with Session(good) as session:
+            assert session.choice == "onnx-fp32: the only one that can run here"
+    assert checks == ["once"]
+    assert not seen
+
+
+@pytest.mark.usefixtures("cache")
 def test_an_int8_variant_may_differ_a_little_and_not_grossly(make_bundle: MakeBundle, timed: Callable[..., Timed]) -> None:
     timed(onnx_int8=1, openvino_int8=2)
     variants = ("onnx-int8", "openvino-int8")
