@@ -1,0 +1,113 @@
+"""What a person reads: intervals under their values, signs on differences, and nothing that Markdown takes for markup."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from edgefm.spec.task import make_task
+from edgefm.verify.page import Section, conclusions, introduction, markdown, sections
+
+TASK = {"kind": "binary", "labels": ["normal", "ill"], "thresholds": [0.31], "temperature": 1.0}
+
+
+def interval(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "undefined": 0}
+
+
+def variant(name: str, **fields: Any) -> dict[str, Any]:
+    empty = {"metrics": {}, "difference": {}, "labels": {}, "flips": None, "mean_cosine": None, "largest_difference": None}
+    return {"name": name, "precision": "fp32", "reference": False, "golden": "", **empty, **fields}
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    nan = math.nan
+    one = variant("onnx-fp32", reference=True, metrics={"auc": interval(0.99, 0.98, 0.995), "f1": interval(nan, nan, nan)})
+    two = variant(
+        "onnx-int8",
+        metrics={"auc": interval(0.9876, 0.97, 0.994), "f1": interval(nan, nan, nan)},
+        difference={"auc": interval(-0.0024, -0.004, 0.00001), "f1": interval(nan, nan, nan)},
+        flips={"count": 7, "of": 1211, "share": interval(7 / 1211, 0.002, 0.01)},
+        largest_difference=0.0317,
+    )
+    pair = {"one": "onnx-fp32", "other": "onnx-int8", "largest_difference": 0.0317, "flips": 7, "exact": False, "passed": True}
+    return {
+        "edgefm": "1",
+        "cpu": {"name": "Some <b>CPU</b>", "features": []},
+        "versions": {"onnxruntime": "1.2.3"},
+        "bundle": {"name": "lung | small", "id": "0123456789abcdef", "refused": None},
+        "task": TASK,
+        "data": {
+            "name": "d.csv", "split": "test", "sha256": "", "left_out": 1, "images": 1211, "labelled": True,
+            "groups": 603, "by": "patient",
+        },
+        "intervals": {"level": 0.95, "draws": 1000, "seed": 0},
+        "reference": "onnx-fp32",
+        "variants": [one, two],
+        "between": [pair],
+        "left_out": {"openvino-fp32": "OpenVINO is not installed"},
+        "parity": {"passed": True, "limit": 1e-3, "inputs": 9, "reasons": []},
+        "notes": ["something to know"],
+        **fields,
+    }  # fmt: skip
+
+
+def test_the_introduction_says_what_was_measured_on_what() -> None:
+    assert introduction(record()) == [
+        "lung | small, id 0123456789ab",
+        "1,211 images of 603 patients, split test of d.csv, 1 left out",
+        "binary: ill from a probability of 0.3100 on, else normal",
+        "reference: onnx-fp32; intervals: 95 %, 1,000 draws of whole patients",
+    ]
+
+
+def test_the_tables_have_values_with_their_intervals_and_signs_on_differences() -> None:
+    metrics, differences, agreement = sections(record())
+    assert metrics.head == ["AUC", "F1"]
+    assert metrics.rows[1] == ("onnx-int8", [("0.988", "0.970-0.994"), ("-", "")])
+    assert differences.title == "Difference from onnx-fp32, in points of 0.01"
+    assert differences.rows == [("onnx-int8", [("-0.24", "-0.40, 0.00"), ("-", "")])]
+    assert agreement.rows == [("onnx-int8", [("7 of 1211", ""), ("0.58 %", "0.20-1.00"), ("0.032", "")])]
+
+
+def test_an_interval_without_width_is_not_shown_and_takes_no_line() -> None:
+    same = {"auc": interval(1.0, 1.0, 1.0)}
+    first = next(sections(record(variants=[variant("onnx-fp32", reference=True, metrics=same)], between=[])))
+    assert first.rows == [("onnx-fp32", [("1.000", "")])]
+    assert first.lines() == [["onnx-fp32", "1.000"]]
+    assert Section("", ["a"], [("x", [("1", "0-2")])]).lines() == [["x", "1"], ["", "0-2"]]
+
+
+def test_the_conclusions_say_what_holds_what_could_not_run_and_what_to_know() -> None:
+    assert conclusions(record()) == [
+        "Parity holds: every variant answers the 9 golden inputs as it should.",
+        "Without openvino-fp32: OpenVINO is not installed.",
+        "Note: something to know.",
+    ]
+    broken = {"passed": False, "limit": 1e-3, "inputs": 9, "reasons": ["a and b are 0.2 apart"]}
+    assert conclusions(record(parity=broken))[0] == "PARITY IS BROKEN: a and b are 0.2 apart."
+
+
+def test_markdown_has_every_table_and_no_markup_of_strangers() -> None:
+    text = markdown(record())
+    assert text.startswith("# Verification of lung \\| small\n")
+    assert "| onnx-int8 | 0.988 (0.970-0.994) | - |" in text
+    assert "| onnx-fp32 and onnx-int8 | 7 | 0.032 |" in text
+    assert "Some \\<b\\>CPU\\</b\\>" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) == (2 + 2) + (2 + 1) * 3
+    assert text.endswith("\n")
+
+
+def test_each_label_has_a_line_and_markdown_has_all_its_metrics() -> None:
+    labels = {label: {name: interval(0.5, 0.4, 0.6) for name in ("auc", "sensitivity", "brier")} for label in ("a", "b")}
+    found = record(variants=[variant("onnx-fp32", reference=True, labels=labels)], between=[])
+    assert [section.title for section in sections(found)] == ["AUC of each label", "sensitivity of each label"]
+    assert [name for name, _ in next(sections(found)).rows] == ["a", "b"]
+    assert "## Brier of each label" in markdown(found)
+
+
+def test_a_long_list_of_labels_with_one_threshold_names_it_once() -> None:
+    task = make_task("multilabel", tuple("abc"))
+    told = introduction(record(task={"kind": task.kind, "labels": task.labels, "thresholds": task.thresholds}))
+    assert told[2] == "multilabel: each of a, b, c from a probability of 0.5000 on"
