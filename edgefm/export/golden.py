@@ -43,7 +43,8 @@ def reference(model: LoadedModel, batch: np.ndarray, *, one: bool = False) -> di
     """
     with torch.no_grad():
         outputs = model.module(torch.from_numpy(batch))
-    kept = {"embedding": outputs.embedding} if model.task.kind == "embedding" else outputs._asdict()
+    kept = {} if model.task.kind == "embedding" else {"logits": outputs.logits}
+    kept["embedding"] = outputs.embedding
     return {name: (rows[0] if one else rows).float().numpy() for name, rows in kept.items()}
 
 

@@ -1,6 +1,8 @@
 """Models of other libraries under EdgeFM's forward convention: one pass, logits and the embedding before them.
 
 Not new architectures: every weight stays in the model inside, under its own library's keys.
+
+An encoder with an attribute `tokens` gives its grid of features as well while that is True (`Outputs.tokens`).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from .loaded import Outputs
+from .pooling import grid
 
 Pooling = Literal["own", "class+patches", "projected"]
 TokenPooling = Literal["class", "class+patches", "pooler"]
@@ -28,6 +31,8 @@ class TimmEncoder(nn.Module):
             embedding: the projection into a teacher's space, learned without labels.
     """
 
+    tokens: bool = False
+
     def __init__(self, model: nn.Module, *, architecture: str, arguments: dict[str, Any], pooling: Pooling = "own") -> None:
         super().__init__()
         self.model = model
@@ -39,14 +44,24 @@ class TimmEncoder(nn.Module):
         """Float32 `[N, C, S, S]` to logits `[N, K]` or None, and embedding `[N, D]`."""
         model: Any = self.model
         features = model.forward_features(x)
+        tokens = timm_grid(model, features) if self.tokens else None
         if self.pooling == "class+patches":
             patches = features[:, model.num_prefix_tokens :].mean(dim=1)
-            return Outputs(None, torch.cat([features[:, 0], patches], dim=-1))
+            return Outputs(None, torch.cat([features[:, 0], patches], dim=-1), tokens)
         embedding = model.forward_head(features, pre_logits=True)
         if not model.num_classes:
-            return Outputs(None, embedding)
+            return Outputs(None, embedding, tokens)
         answer = model.get_classifier()(embedding)
-        return Outputs(None, answer) if self.pooling == "projected" else Outputs(answer, embedding)
+        return Outputs(None, answer, tokens) if self.pooling == "projected" else Outputs(answer, embedding, tokens)
+
+
+def timm_grid(model: Any, features: Any) -> torch.Tensor | None:
+    """What a timm model's `forward_features` gave as `[N, D, H, W]`: a convnet's last map, a transformer's patch tokens."""
+    if not isinstance(features, torch.Tensor):
+        return None
+    if features.ndim == 4:  # the plane's order is stated by the model, not guessed from the sizes
+        return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else features
+    return grid(features, getattr(model, "num_prefix_tokens", 0))
 
 
 class TransformersEncoder(nn.Module):
@@ -58,6 +73,8 @@ class TransformersEncoder(nn.Module):
         pooling: "class" is the class token, "class+patches" that beside the mean of the patch tokens, "pooler" the model's own.
         prefix: class and register tokens at the front.
     """
+
+    tokens: bool = False
 
     def __init__(self, body: nn.Module, classifier: nn.Module | None, *, pooling: TokenPooling, prefix: int) -> None:
         super().__init__()
@@ -75,11 +92,14 @@ class TransformersEncoder(nn.Module):
             embedding = found.last_hidden_state[:, 0]
         if self.pooling == "class+patches":
             embedding = torch.cat([embedding, found.last_hidden_state[:, self.prefix :].mean(dim=1)], dim=-1)
-        return Outputs(None if self.classifier is None else self.classifier(embedding), embedding)
+        tokens = grid(found.last_hidden_state, self.prefix) if self.tokens else None
+        return Outputs(None if self.classifier is None else self.classifier(embedding), embedding, tokens)
 
 
 class ImageTower(nn.Module):
     """The image half of an open_clip model: a timm trunk and a projection into the space shared with text."""
+
+    tokens: bool = False
 
     def __init__(self, trunk: nn.Module, projection: nn.Module) -> None:
         super().__init__()
@@ -88,14 +108,16 @@ class ImageTower(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Float32 `[N, C, S, S]` to embedding `[N, D]`, not normalised to unit length."""
-        return Outputs(None, self.projection(self.trunk(x)))
+        trunk: Any = self.trunk
+        features = trunk.forward_features(x)
+        return Outputs(None, self.projection(trunk.forward_head(features)), timm_grid(trunk, features) if self.tokens else None)
 
 
 class ModuleEncoder(nn.Module):
     """A user's module that answers `Outputs`.
 
     Args:
-        model: gives `Outputs`, a pair (logits, embedding), or one tensor `[N, D]`.
+        model: gives `Outputs`, a tuple (logits, embedding[, tokens]), or one tensor `[N, D]`.
         classifies: whether that one tensor is logits. They are the embedding too then: nothing else can be seen.
     """
 

@@ -32,7 +32,7 @@ from ..spec.preprocess import Preprocess
 from ..spec.task import Task, make_task
 from .graph import Graph
 from .loaded import LoadedModel, Outputs, task_of
-from .pooling import pool
+from .pooling import grid, pool
 from .weights import file_sha256
 
 ONE_BY_ONE = "export it with a fixed batch of 1, or one that is really dynamic"
@@ -48,6 +48,8 @@ class FrozenGraph(nn.Module):
     Raises:
         InputError: the graph wants a batch other than 1 or any, an input type other than uint8 or float, or cannot run.
     """
+
+    tokens: bool = False  # see `encoder.py`
 
     def __init__(self, graph: Graph, logits: Any | None, embedding: Any) -> None:
         super().__init__()
@@ -76,7 +78,8 @@ class FrozenGraph(nn.Module):
         pieces = [batch[row : row + 1] for row in range(len(batch))] if self.one_by_one else [batch]
         answers = [[torch.from_numpy(np.array(value, np.float32)) for value in self._run(piece)] for piece in pieces]
         embedding, *logits = (torch.cat(values).to(x.device) for values in zip(*answers))
-        return Outputs(logits[0].flatten(1) if logits else None, pool(embedding))
+        tokens = grid(embedding, None) if self.tokens else None
+        return Outputs(logits[0].flatten(1) if logits else None, pool(embedding), tokens)
 
     def _run(self, piece: np.ndarray) -> list[np.ndarray]:
         try:

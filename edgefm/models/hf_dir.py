@@ -119,7 +119,7 @@ def _refuse_other_pooling(module: TransformersEncoder, model: Any, preprocess: P
     """Hold the tables above to the model: it takes its input, gives one vector, and a classifier's logits are its own."""
     x = torch.rand(1, preprocess.channels, preprocess.size, preprocess.size, generator=torch.Generator().manual_seed(0))
     try:
-        logits, embedding = module(x)
+        logits, embedding, _ = module(x)
         same = module.classifier is None or torch.allclose(logits, model(pixel_values=x).logits, atol=1e-4, rtol=1e-4)
     except (AttributeError, TypeError):  # no pooled output, or no part of that name
         same = False

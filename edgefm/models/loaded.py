@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 
 class Outputs(NamedTuple):
-    """What a model answers. `logits` float32 `[N, K]`, or None without a classifier; `embedding` float32 `[N, D]`."""
+    """What a model answers.
+
+    Attributes:
+        logits: float32 `[N, K]`, or None without a classifier.
+        embedding: float32 `[N, D]`.
+        tokens: the features before pooling, float32 `[N, D, H, W]`, where an encoder has them and its `tokens` is switched on.
+    """
 
     logits: torch.Tensor | None
     embedding: torch.Tensor
+    tokens: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from torch import nn
 from ..errors import InputError
 from ..spec.task import make_task
 from .loaded import LoadedModel, Outputs
-from .pooling import pool, poolable
+from .pooling import grid, pool, poolable
+from .probe import base_of
 from .teachers import GRAPHS, load_model
 
 
@@ -39,6 +40,8 @@ def list_taps(source: str | Path | nn.Module, *, trust_remote_code: bool = False
     if isinstance(source, (str, Path)) and Path(source).suffix in GRAPHS and Path(source).is_file():
         return _graph_taps(Path(source))
     loaded = load_model(source, trust_remote_code=trust_remote_code)
+    if loaded.kind == "frozen":
+        raise InputError(f"{source} stands on a frozen graph", do=f"ask that: edgefm inspect {base_source(source)} --taps")
     return _torch_taps(loaded)
 
 
@@ -75,6 +78,7 @@ def _torch_taps(loaded: LoadedModel) -> list[Tap]:
 
 def _inner(module: nn.Module) -> nn.Module:
     """The other library's model inside one of our encoders, whose names users know."""
+    module = base_of(module)
     for name in ("model", "body", "trunk"):
         inner = getattr(module, name, None)
         if isinstance(inner, nn.Module):
@@ -105,6 +109,8 @@ def _tensor(output: Any) -> torch.Tensor:
 class TappedEncoder(nn.Module):
     """A model whose embedding is the pooled output of one of its parts; it has no logits."""
 
+    tokens: bool = False  # see `encoder.py`
+
     def __init__(self, encoder: nn.Module, part: nn.Module, prefix: int) -> None:
         super().__init__()
         self.encoder = encoder
@@ -119,7 +125,7 @@ class TappedEncoder(nn.Module):
             self.encoder(x)
         finally:
             handle.remove()
-        return Outputs(None, pool(seen[0], self.prefix))
+        return Outputs(None, pool(seen[0], self.prefix), grid(seen[0], self.prefix) if self.tokens else None)
 
 
 def tap_module(loaded: LoadedModel, tap: str) -> LoadedModel:
@@ -138,7 +144,7 @@ def tap_module(loaded: LoadedModel, tap: str) -> LoadedModel:
             expected=f"one of {', '.join(near)}",
             do="list all with: edgefm inspect MODEL --taps",
         )
-    prefix = int(getattr(loaded.module, "prefix", 0) or getattr(inner, "num_prefix_tokens", 0))
+    prefix = int(getattr(base_of(loaded.module), "prefix", 0) or getattr(inner, "num_prefix_tokens", 0))
     module = TappedEncoder(loaded.module, parts[tap], prefix)
     module.training = loaded.module.training
     return replace(loaded, module=module, task=make_task("embedding"))

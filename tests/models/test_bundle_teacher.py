@@ -42,7 +42,7 @@ def test_a_bundles_nodes_can_be_tapped(bundle: Path) -> None:
     taps = list_taps(bundle)
     last = [tap for tap in taps if len(tap.shape) == 4][-1]
     loaded = load_model(bundle, tap=last.name)
-    logits, embedding = loaded.module(X)
+    logits, embedding, _ = loaded.module(X)
     assert logits is None
     assert embedding.shape == (3, last.shape[1])
     assert loaded.task.kind == "embedding"

@@ -55,7 +55,7 @@ def test_uni2_h_is_built_from_its_weights_where_its_config_states(tmp_path: Path
     )
     loaded = load_model(folder)
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
         expected = model(X)
     assert logits is None
     assert embedding.shape == (2, 128)
@@ -142,7 +142,7 @@ def test_swin_is_pooled_over_its_last_stage(tmp_path: Path) -> None:
     loaded = load_model(folder)
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        logits, embedding = loaded.module(x)
+        logits, embedding, _ = loaded.module(x)
         torch.testing.assert_close(logits, model(x))
         torch.testing.assert_close(embedding, model.forward_features(x).mean(dim=(1, 2)))
     assert loaded.task.labels == ("a", "b", "c")
@@ -156,7 +156,7 @@ def test_densenet_gives_logits_and_the_pooled_features_before_them(tmp_path: Pat
     loaded = load_model(folder)
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        logits, embedding = loaded.module(x)
+        logits, embedding, _ = loaded.module(x)
         torch.testing.assert_close(logits, model(x))
         torch.testing.assert_close(embedding, model.forward_features(x).mean(dim=(2, 3)))
     assert (loaded.task.kind, loaded.task.labels) == ("binary", ("0", "1"))

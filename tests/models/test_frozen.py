@@ -84,7 +84,7 @@ def test_a_graph_that_ends_in_a_softmax_gives_the_logits_before_it(tmp_path: Pat
     file = graph(tmp_path / "net.onnx")
     contract(tmp_path)
     loaded = load_model(file)
-    logits, embedding = loaded.module(X)
+    logits, embedding, _ = loaded.module(X)
     expected = reference(file, X.numpy(), "sum", "vector")
     np.testing.assert_allclose(logits, expected[0], atol=1e-5)
     np.testing.assert_allclose(embedding, expected[1], atol=1e-5)
@@ -103,7 +103,7 @@ def test_a_graph_that_ends_in_a_sigmoid_is_multilabel(tmp_path: Path) -> None:
 def test_outputs_with_our_names_are_what_they_say(tmp_path: Path) -> None:
     contract(tmp_path)
     file = graph(tmp_path / "net.onnx", last=None, names=("logits", "embedding"))
-    logits, embedding = load_model(file).module(X)
+    logits, embedding, _ = load_model(file).module(X)
     expected = reference(file, X.numpy(), "logits", "vector")
     np.testing.assert_allclose(logits, expected[0], atol=1e-5)
     np.testing.assert_allclose(embedding, expected[1], atol=1e-5)
@@ -128,7 +128,7 @@ def test_a_tap_gives_that_nodes_features_pooled_and_no_logits(tmp_path: Path) ->
     contract(tmp_path)
     file = graph(tmp_path / "net.onnx")
     loaded = load_model(file, tap="features")
-    logits, embedding = loaded.module(X)
+    logits, embedding, _ = loaded.module(X)
     assert logits is None
     assert loaded.task.kind == "embedding"
     np.testing.assert_allclose(embedding, reference(file, X.numpy(), "features")[0].mean(axis=(2, 3)), atol=1e-5)
@@ -271,7 +271,7 @@ def test_the_real_tflites_features_are_those_of_plain_openvino(real_data: Path) 
 @pytest.mark.slow
 def test_the_real_tflite_without_a_tap_is_a_classifier_of_five(real_data: Path) -> None:
     loaded = load_model(real_data / TFLITE)
-    logits, embedding = loaded.module(torch.full((1, 3, 224, 224), 128.0))
+    logits, embedding, _ = loaded.module(torch.full((1, 3, 224, 224), 128.0))
     assert logits is not None
     assert (logits.shape, embedding.shape) == ((1, 5), (1, 32))
     assert loaded.task.kind == "multiclass"

@@ -56,7 +56,7 @@ def test_phikon_takes_the_class_token_and_leaves_the_pooler_aside(tmp_path: Path
     assert "encoder.layer.0.attention.attention.query.weight" in load_file(folder / "model.safetensors")
     loaded = load_model(folder)
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
         torch.testing.assert_close(embedding, model(X).last_hidden_state[:, 0])
     assert logits is None
     assert not loaded.module.training
@@ -93,7 +93,7 @@ def test_a_classifier_gives_its_own_logits_and_what_goes_into_them(tmp_path: Pat
     loaded = load_model(write(tmp_path / kind, model, processor))
     x = torch.rand(2, 3, size, size)
     with torch.no_grad():
-        logits, embedding = loaded.module(x)
+        logits, embedding, _ = loaded.module(x)
         torch.testing.assert_close(logits, model(x).logits)
         torch.testing.assert_close(model.classifier(embedding), logits)
     assert loaded.task.labels == ("normal", "bacterial", "viral")

@@ -101,6 +101,6 @@ def test_a_pretrained_student_starts_from_the_cached_weights_with_a_new_head(hub
     torch.testing.assert_close(student.module.model.blocks[0].norm1.weight, model.blocks[0].norm1.weight)  # type: ignore[union-attr]
     assert student.licence == "apache-2.0"
     with torch.no_grad():
-        logits, _ = student.module(torch.rand(1, 3, 160, 160))
+        logits, _, _ = student.module(torch.rand(1, 3, 160, 160))
     assert logits is not None
     assert logits.shape == (1, 2)

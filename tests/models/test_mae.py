@@ -51,7 +51,7 @@ def test_the_official_file_loads_alone_with_a_fresh_fc_norm(tmp_path: Path) -> N
     loaded = load_model(file, licence="CC-BY-NC-4.0")
     state = torch.load(file, weights_only=False)["model"]
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
     assert logits is None
     torch.testing.assert_close(embedding, torch.nn.functional.layer_norm(patches_mean(state), (64,), eps=1e-6))
     assert loaded.licence == "CC-BY-NC-4.0"
@@ -71,7 +71,7 @@ def test_a_fine_tuned_file_keeps_its_classes(tmp_path: Path) -> None:
         patches_mean(state), (64,), state["fc_norm.weight"], state["fc_norm.bias"], eps=1e-6
     )
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
     torch.testing.assert_close(embedding, normed)
     torch.testing.assert_close(logits, normed @ state["head.weight"].T + state["head.bias"])
     assert loaded.task.kind == "multiclass"

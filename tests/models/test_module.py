@@ -56,7 +56,7 @@ def test_a_module_that_says_nothing_about_pixels_is_refused() -> None:
 
 def test_a_modules_tensor_is_its_embedding() -> None:
     loaded = load_model(Mean(preprocess=SMALL, licence="MIT"))
-    logits, embedding = loaded.module(X)
+    logits, embedding, _ = loaded.module(X)
     assert logits is None
     assert embedding.shape == (2, 3)
     assert (loaded.task.kind, loaded.name, loaded.licence) == ("embedding", "Mean", "MIT")
@@ -74,7 +74,7 @@ def test_a_module_may_answer_outputs_itself() -> None:
         def forward(self, x: torch.Tensor) -> Outputs:  # type: ignore[override]
             return Outputs(x[:, 0, 0, :2], x.mean(dim=(2, 3)))
 
-    logits, embedding = load_model(Both(preprocess=SMALL, labels=("a", "b"))).module(X)
+    logits, embedding, _ = load_model(Both(preprocess=SMALL, labels=("a", "b"))).module(X)
     assert logits is not None
     assert (logits.shape, embedding.shape) == ((2, 2), (2, 3))
 

@@ -61,7 +61,7 @@ def test_biomedclips_image_tower_ends_in_its_projection(tmp_path: Path, head: ty
     tower = biomedclip(tmp_path / "BiomedCLIP", head())
     loaded = load_model(tmp_path / "BiomedCLIP")
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
         torch.testing.assert_close(embedding, tower(X))
     assert logits is None
     assert embedding.shape == (2, 16)

@@ -55,7 +55,7 @@ def test_a_student_has_the_tasks_logits_and_the_contracts_channels(kind: str, ch
     student = build_student("test_convnext", task=make_task(kind, labels), preprocess=preprocess, seed=0)  # type: ignore[arg-type]
     side = student.preprocess.size
     with torch.no_grad():
-        logits, embedding = student.module(torch.rand(2, channels, side, side))
+        logits, embedding, _ = student.module(torch.rand(2, channels, side, side))
     assert embedding.ndim == 2
     assert (logits is None) if kind == "embedding" else (logits is not None and logits.shape == (2, len(labels)))
 

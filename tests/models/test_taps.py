@@ -67,7 +67,7 @@ def test_the_taps_of_a_transformers_model_are_its_layers(tmp_path: Path) -> None
 def test_a_tapped_transformer_gives_the_mean_of_that_blocks_patch_tokens(tiny_vit_folder: Path, tiny_vit: nn.Module) -> None:
     loaded = load_model(tiny_vit_folder, tap="blocks.0")
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
         tokens = tiny_vit.forward_intermediates(X, indices=[0], norm=False, intermediates_only=True, output_fmt="NLC")[0]  # type: ignore[operator]
         torch.testing.assert_close(embedding, tokens.mean(dim=1))
     assert logits is None

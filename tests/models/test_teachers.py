@@ -126,7 +126,7 @@ def test_a_timm_folder_answers_as_timm_does(tiny_vit_folder: Path, tiny_vit: nn.
     reference = timm.create_model(f"local-dir:{tiny_vit_folder}", pretrained=True).eval()
     loaded = load_model(tiny_vit_folder)
     with torch.no_grad():
-        logits, embedding = loaded.module(X)
+        logits, embedding, _ = loaded.module(X)
         torch.testing.assert_close(logits, reference(X))
         torch.testing.assert_close(embedding, reference.forward_head(reference.forward_features(X), pre_logits=True))  # type: ignore[operator]
     assert loaded.task.labels == ("0", "1", "2")
@@ -173,7 +173,7 @@ def test_the_real_teacher_keeps_its_own_grey_mean(real_data: Path) -> None:
     assert loaded.task.labels == ("normal", "pneumonia")
     assert loaded.licence == "apache-2.0"
     with torch.no_grad():
-        logits, embedding = loaded.module(torch.rand(2, 3, 224, 224))
+        logits, embedding, _ = loaded.module(torch.rand(2, 3, 224, 224))
     assert logits is not None
     assert (logits.shape, embedding.shape) == ((2, 2), (2, 1024))
 
