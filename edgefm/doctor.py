@@ -33,6 +33,7 @@ SENTENCES = {
     "verify": "metrics and figures",
     "compress": "distil, quantize, export: the workstation",
     "dicom": "read DICOM files",
+    "tensorboard": "curves of a training in TensorBoard, beside metrics.jsonl",
 }
 
 
