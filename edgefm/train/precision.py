@@ -5,6 +5,7 @@ Not a measurement: a run must choose the same every time.
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -42,7 +43,13 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name. Raises `InputError` if torch has no such device here."""
+    """The device of that name; of several processes on this machine, each gets a GPU of its own for "cuda".
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    name = f"cuda:{local}" if name == "cuda" and local else name
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

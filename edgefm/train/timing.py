@@ -28,7 +28,7 @@ def step_seconds(
     """
     module: nn.Module = to_device(model.module, device)
     optimizer = make_optimizer(module, lr=1e-6, weight_decay=0.0)
-    indexes = few[np.arange(max(2, recipe.batch)) % len(few)]
+    indexes = few[np.arange(max(2, recipe.batch // recipe.accumulate)) % len(few)]
     windowed = images.batch(indexes, model.preprocess).to(device)
 
     def step() -> None:

@@ -35,3 +35,10 @@ def test_the_processor_and_the_layers_decide(
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--device"):
         precision.usable_device(name)
+
+
+def test_each_process_of_a_machine_asks_for_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "63")
+    with pytest.raises(InputError, match="--device cuda:63"):
+        precision.usable_device("cuda")
+    assert precision.usable_device("cpu") == CPU
