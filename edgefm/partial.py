@@ -50,7 +50,15 @@ def _mode(path: Path) -> int:
 
 @contextmanager
 def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> Iterator[Path]:
-    """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception.
+    """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception. Otherwise as `working_folder`."""
+    with working_folder(out, force=force, resume=resume) as partial:
+        yield partial
+        replace(partial, out)
+
+
+@contextmanager
+def working_folder(out: Path, *, force: bool = False, resume: bool = False) -> Iterator[Path]:
+    """A locked `OUT.partial/` for a verb whose `OUT` is a file; the verb removes it once `OUT` is there.
 
     After an exception (Ctrl-C included) it stays, for `resume`. Without `resume` an earlier one is emptied first.
 
@@ -70,7 +78,6 @@ def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
                     _remove(child)
         with _translated(partial):
             yield partial
-            replace(partial, out)
     finally:
         os.close(handle)
 
