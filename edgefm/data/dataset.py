@@ -6,7 +6,7 @@ Not a loader for training (`train/` draws batches and views) and not the reading
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from ..errors import ImageError, InputError
 from ..spec.task import Task
 
 T = TypeVar("T")
+UNKNOWN = -1  # in place of a class index; in a row of uint8 it is 255
 
 
 class Store(Protocol):
@@ -55,7 +56,8 @@ class Dataset:
         task: kind and labels in the order of the logits, default thresholds.
         names: one per image, unique: the path as the source gives it, or the position in an array.
         rows: spreadsheet row of each image in a CSV (the header is row 1), else None.
-        labels: int64 `[N]` class indexes; uint8 `[N, K]` of 0 and 1 for multilabel; None without labels.
+        labels: int64 `[N]` class indexes; uint8 `[N, K]` of 0 and 1 for multilabel; None without labels. An image of train may
+            have labels that are not known: -1, or a row of 255 (`known`).
         patients: one id per image, or None if unknown.
         groups: column name to one value per image ("" where empty).
         splits: unicode `[N]`: train, val, calibrate or test.
@@ -86,6 +88,21 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Whether an image's labels are known, bool `[N]`."""
+        if self.labels is None:
+            return np.zeros(len(self), bool)
+        known: np.ndarray = self.labels != UNKNOWN if self.labels.ndim == 1 else self.labels[:, 0] != UNKNOWN % 256
+        return known
+
+    def labelled(self, split: str) -> np.ndarray:
+        """Indexes of the images of `split` whose labels are known, int64, ascending. Raises `InputError` if it has none."""
+        indexes = np.flatnonzero((self.splits == split) & self.known)
+        if not len(indexes):
+            raise InputError(f"{self.name} has no labels in the split '{split}'", do=f"label some images of '{split}'")
+        return indexes
 
     def pixels(self, index: int) -> np.ndarray:
         """The stored pixels of one image, uint8 or uint16. Raises `ImageError` naming the file and its row."""
@@ -120,30 +137,34 @@ class Dataset:
     def sha256(self) -> str:
         """SHA-256 over name, labels, patient, split and stored bytes of each image in order; folders above the data set
         do not matter. Reads every file once, decodes none. Raises `ImageError`."""
-        return self._sha256
+        unknown = "" if self.labels is None else "?\0"  # no label can be called that
+        labels = ["|".join(self.label_names(index)) if known else unknown for index, known in enumerate(self.known)]
+        return self._sha256(b"edgefm data 1", labels, self.patients or ("",) * len(self))
 
-    @cached_property
-    def _sha256(self) -> str:
-        with ThreadPoolExecutor() as pool:
-            digests = list(pool.map(lambda index: self._named(index, self.store.digest), range(len(self))))
-        whole = hashlib.sha256(b"edgefm data 1")
-        for index, digest in enumerate(digests):
-            name = self.names[index]
-            words = [
-                PurePath(name).name if PurePath(name).is_absolute() else name,
-                "|".join(self.label_names(index)),
-                "" if self.patients is None else self.patients[index],
-                str(self.splits[index]),
-            ]
+    def images_sha256(self) -> str:
+        """The same without labels and patients: what a model without labels sees."""
+        return self._sha256(b"edgefm images 1")
+
+    def _sha256(self, whole: bytes, *columns: Sequence[str]) -> str:
+        """Over the words of each image: its name, then those in `columns`, then its split; and its bytes."""
+        digest = hashlib.sha256(whole)
+        plain = [PurePath(name).name if PurePath(name).is_absolute() else name for name in self.names]
+        for *words, stored in zip(plain, *columns, self.splits.tolist(), self._stored):
             for word in words:
                 encoded = word.encode("utf-8", "surrogateescape")
-                whole.update(len(encoded).to_bytes(8, "little") + encoded)
-            whole.update(digest)
-        return whole.hexdigest()
+                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+            digest.update(stored)
+        return digest.hexdigest()
+
+    @cached_property
+    def _stored(self) -> list[bytes]:
+        """SHA-256 of the stored bytes of each image."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda index: self._named(index, self.store.digest), range(len(self))))
 
     def label_names(self, index: int) -> tuple[str, ...]:
-        """The labels of one image; empty without labels, and for a multilabel image that has none."""
-        if self.labels is None:
+        """The labels of one image; empty where none are known, and for a multilabel image that has none."""
+        if self.labels is None or not self.known[index]:
             return ()
         if self.labels.ndim == 1:
             return (self.task.labels[int(self.labels[index])],)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..spec.task import Task, make_task
+from .dataset import UNKNOWN
 
 _NEGATIVE = {
     "normal", "negative", "neg", "benign", "healthy", "none", "control", "0", "no", "false", "nofinding", "absent", "clear",
@@ -22,22 +23,22 @@ _NEGATIVE_START = ("no ", "non ", "not ", "without ")
 
 
 def read_labels(
-    cells: Sequence[tuple[str, ...]], *, multilabel: bool, order: tuple[str, ...] | None, positive: str
+    cells: Sequence[tuple[str, ...] | None], *, multilabel: bool, order: tuple[str, ...] | None, positive: str
 ) -> tuple[Task, np.ndarray, tuple[str, ...]]:
     """The task, the labels as numbers, and what was chosen.
 
     Args:
-        cells: the labels of each image; exactly one per image unless `multilabel`.
+        cells: the labels of each image, exactly one unless `multilabel`; None where they are not known.
         order: a teacher's labels; its order is taken if it knows every label in `cells`.
         positive: the positive class of a binary task, or "".
 
     Returns:
-        task; int64 `[N]`, or uint8 `[N, K]` for multilabel; notes, one sentence each.
+        task; labels as in `Dataset`; notes, one sentence each.
 
     Raises:
         InputError: one class only, or a `positive` that cannot be.
     """
-    present = {label for cell in cells for label in cell}
+    present = {label for cell in cells for label in cell or ()}
     known = order is not None and present <= set(order)
     notes: list[str] = []
     names = order if order is not None and known else tuple(sorted(present, key=_rank))
@@ -56,9 +57,12 @@ def read_labels(
     if multilabel:
         hot = np.zeros((len(cells), len(names)), np.uint8)
         for row, cell in enumerate(cells):
-            hot[row, [index[label] for label in cell]] = 1
+            if cell is None:
+                hot[row] = UNKNOWN % 256
+            else:
+                hot[row, [index[label] for label in cell]] = 1
         return make_task("multilabel", names), hot, tuple(notes)
-    numbers = np.array([index[cell[0]] for cell in cells], np.int64)
+    numbers = np.array([UNKNOWN if cell is None else index[cell[0]] for cell in cells], np.int64)
     return make_task("binary" if len(names) == 2 else "multiclass", names), numbers, tuple(notes)
 
 

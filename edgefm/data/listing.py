@@ -12,7 +12,8 @@ class Listing:
     """Images as a source lists them; each tuple has one item per image.
 
     Attributes:
-        cells: the labels of each image, or None without labels. multilabel: an image may have none or several.
+        cells: the labels of each image, None for an image whose labels are not known; or None without labels.
+        multilabel: an image may have none or several.
         splits: split names, or None if the source gives none.
         The rest: see `Dataset`.
     """
@@ -21,7 +22,7 @@ class Listing:
     store: Store
     names: tuple[str, ...]
     rows: tuple[int | None, ...]
-    cells: tuple[tuple[str, ...], ...] | None = None
+    cells: tuple[tuple[str, ...] | None, ...] | None = None
     multilabel: bool = False
     patients: tuple[str, ...] | None = None
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -73,6 +73,8 @@ def assemble(listing: Listing, recipe: DataRecipe, *, seed: int, labels: tuple[s
             raise InputError(f"in {listing.name} {error.found}", expected=error.expected, do=error.do) from error
         notes += more
         strata = [*listing.cells]
+        if bare := listing.cells.count(None):
+            notes += (f"{bare} of {len(listing.cells)} images have no label, all of them in train",)
     dataset = Dataset(
         name=listing.name,
         task=task,
@@ -136,7 +138,7 @@ def _absent(dataset: Dataset, splits: np.ndarray) -> Iterator[str]:
     if dataset.labels is None:
         return
     for split in np.unique(splits):
-        chosen = dataset.labels[splits == split]
+        chosen = dataset.labels[(splits == split) & dataset.known]
         present = chosen.any(0) if chosen.ndim == 2 else np.isin(np.arange(len(dataset.task.labels)), chosen)
         missing = [f"'{label}'" for label, there in zip(dataset.task.labels, present) if not there]
         if missing:

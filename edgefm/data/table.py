@@ -17,6 +17,7 @@ from .files import Files
 from .listing import Listing
 from .splits import SPLITS
 
+MISSING = ("nan", "<na>", "#n/a", "n/a", "null")  # what other programs write for "not known"; it could be meant as a name
 Rows = list[tuple[int, list[str]]]
 
 
@@ -25,11 +26,11 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
 
     UTF-8 with or without a byte-order mark; comma, or semicolon or tab where the header shows it; blank lines are passed
     over; white space around a cell does not count. Columns of `recipe` that are there but wholly empty count as absent,
-    and every other column is a group.
+    and every other column is a group. A row that the table puts into train may go without a label, if the table has val rows.
 
     Raises:
-        InputError: not UTF-8, no `file` column, ragged rows, a file twice, an empty cell in a column that matters, or a
-            split that is none.
+        InputError: not UTF-8, no `file` column, ragged rows, a file twice, an empty cell in a column that matters, "nan" as a
+            label or a patient, or a split that is none.
     """
     header, rows = _parse(path, recipe)
     columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(header)}
@@ -40,23 +41,21 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
     paths = [_locate(path.parent, file) for file in files]
     _refuse_twice(paths, files, numbers, path)
 
-    labels = _column(columns, recipe.label)
-    if labels:
-        do = "fill it, remove the row, or write | for an image with none of the labels"
-        _refuse(labels, numbers, path, recipe.label, bool, "a label in each row or in none", do)
-    patients = _column(columns, recipe.patient)
-    if patients:
-        _refuse(patients, numbers, path, recipe.patient, bool, "a patient in each row or in none", "fill it or remove the row")
-    splits = _column(columns, recipe.split)
+    labels, patients, splits = (_column(columns, name) for name in (recipe.label, recipe.patient, recipe.split))
     if splits:
         splits = [split.lower() for split in splits]
         _refuse(splits, numbers, path, recipe.split, SPLITS.__contains__, ", ".join(SPLITS), "correct it")
+    if patients:
+        _refuse(patients, numbers, path, recipe.patient, bool, "a patient in each row or in none", "fill it or remove the row")
+        _refuse(patients, numbers, path, recipe.patient, _is_name, "a patient", "write who it is, or remove the row")
+    if labels:
+        _check_labels(labels, splits, numbers, path, recipe)
     return Listing(
         name=f"{path.absolute().parent.name}/{path.name}",
         store=Files(tuple(paths), recipe.frame),
         names=tuple(files),
         rows=tuple(numbers),
-        cells=tuple(_labels(cell) for cell in labels) if labels else None,
+        cells=tuple(_labels(cell) if cell else None for cell in labels) if labels else None,
         multilabel=bool(labels) and any("|" in cell for cell in labels or ()),
         patients=tuple(patients) if patients else None,
         groups={name: tuple(values) for name, values in columns.items()},
@@ -105,6 +104,22 @@ def _parse(path: Path, recipe: DataRecipe) -> tuple[list[str], Rows]:
 def _column(columns: dict[str, list[str]], name: str) -> list[str] | None:
     values = columns.pop(name, None)
     return values if values and any(values) else None
+
+
+def _check_labels(labels: list[str], splits: list[str] | None, rows: list[int], path: Path, recipe: DataRecipe) -> None:
+    expected = "the name of a class, or nothing where it is not known"
+    _refuse(labels, rows, path, recipe.label, _is_name, expected, "empty the cell, or give the class another name")
+    do = "fill it, remove the row, or write | for an image with none of the labels"
+    # Rows without a label can only learn from a teacher. Where val is yet to be cut, nobody has said which rows those are.
+    open_to = ("train",) if splits and ("val" in splits or not recipe.val) else ()
+    held = [at for at in range(len(labels)) if not splits or splits[at] not in open_to]
+    expected = "a label in each row or in none"
+    expected += ", train apart" if open_to else f"; with rows for train and val in column '{recipe.split}', train may have gaps"
+    _refuse([labels[at] for at in held], [rows[at] for at in held], path, recipe.label, bool, expected, do)
+
+
+def _is_name(cell: str) -> bool:
+    return not any(part.strip().lower() in MISSING for part in cell.split("|"))
 
 
 def _labels(cell: str) -> tuple[str, ...]:

@@ -29,17 +29,17 @@ def class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
 
 
 def label_weights(labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The weight of each label: w[y_i], or w[k, y_ik] for multilabel.
+    """The weight of each label: w[y_i], or w[k, y_ik] for multilabel; 0 for a label that is not known.
 
     Args:
-        labels: y, int64 `[N]`, or 0 and 1 `[N, K]`. weights: from `class_weights`.
+        labels: y, int64 `[N]`, or 0 and 1 `[N, K]`; -1 or 255 where not known. weights: from `class_weights`.
 
     Returns:
         float32, as many as labels.
     """
     if labels.ndim == 1:
-        return weights[labels]
-    return torch.where(labels > 0, weights[:, 1], weights[:, 0])
+        return torch.where(labels < 0, 0.0, weights[labels.clamp_min(0)])
+    return torch.where(labels > 1, 0.0, torch.where(labels > 0, weights[:, 1], weights[:, 0]))
 
 
 def label_loss(
@@ -52,13 +52,14 @@ def label_loss(
     p_ik = sigmoid(z_ik) if y_ik = 1, else 1 - sigmoid(z_ik).
 
     Args:
-        logits: z, float `[N, K]`. labels: y, int64 `[N]`, or 0 and 1 `[N, K]`. weights: from `class_weights`.
+        logits: z, float `[N, K]`. labels: y, int64 `[N]`, or 0 and 1 `[N, K]`; -1 or 255 where not known, which costs nothing.
+        weights: from `class_weights`.
         mean: of the labels' weights over the whole batch, if these images are a piece of one: sum_i w[y_i] becomes N mean.
     """
     chosen = label_weights(labels, weights).to(logits.dtype)
     if labels.ndim == 1:
-        losses = functional.cross_entropy(logits, labels, reduction="none")
+        losses = functional.cross_entropy(logits, labels.clamp_min(0), reduction="none")
     else:
-        losses = functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+        losses = functional.binary_cross_entropy_with_logits(logits, labels.clamp_max(1).to(logits.dtype), reduction="none")
     mean = chosen.mean() if mean is None else mean
     return (chosen * losses).mean() / mean.clamp_min(torch.finfo(logits.dtype).tiny)

@@ -56,7 +56,7 @@ def fit_labels(
     """
     dataset, task = images.dataset, model.task
     assert dataset.labels is not None
-    train, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
+    train, val = dataset.labelled("train"), np.flatnonzero(dataset.splits == "val")
     training = Training(
         module=model.module,
         images=images,

@@ -150,6 +150,83 @@ def test_split_names_may_be_capitals(csv):
     assert load_data(csv(PLAIN.replace("train", "Train"))).splits[0] == "train"
 
 
+GAPS = """file,label,patient,split
+a.png,sick,1,train
+b.png,,2,train
+c.png,well,3,val
+d.png,sick,4,calibrate
+e.png,well,5,test
+"""
+
+
+def test_images_of_train_may_go_without_a_label(csv):
+    data = load_data(csv(GAPS))
+    assert data.task.labels == ("sick", "well")
+    assert data.labels.tolist() == [0, -1, 1, 0, 1]
+    assert data.known.tolist() == [True, False, True, True, True]
+    assert data.labelled("train").tolist() == [0]
+    assert data.of("train").tolist() == [0, 1]
+    assert data.label_names(1) == ()
+    assert "1 of 5 images have no label, all of them in train" in data.notes
+    assert "train has no image of 'well'" in data.notes
+
+
+def test_an_image_without_a_label_is_not_one_with_none_of_the_labels(csv):
+    text = GAPS.replace("well", "|")
+    data = load_data(csv(text))
+    assert data.task.kind == "multilabel"
+    assert data.labels.tolist() == [[1], [255], [0], [1], [0]]
+    assert data.known.tolist() == [True, False, True, True, True]
+    assert data.sha256() != load_data(csv(text.replace("b.png,,", "b.png,|,"))).sha256()
+
+
+def test_images_are_the_same_whoever_is_labelled(csv):
+    full = GAPS.replace("b.png,,", "b.png,well,")
+    assert load_data(csv(GAPS)).images_sha256() == load_data(csv(full)).images_sha256()
+    assert load_data(csv(GAPS)).sha256() != load_data(csv(full)).sha256()
+    moved = load_data(csv(full.replace("well,2,train", "well,2,test")))
+    assert load_data(csv(full)).images_sha256() != moved.images_sha256()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GAPS.replace("well,3,val", ",3,val"),
+            "has nothing in column 'label' of row 4; expected a label in each row or in none, train",
+        ),
+        (
+            GAPS.replace("3,val", "3,train"),
+            "row 3; expected .* with rows for train and val in column 'split', train may have gaps",
+        ),
+        ("file,label\na.png,x\nb.png,\nc.png,y\n", "row 3; expected .* with rows for train and val in column 'split'"),
+        (
+            GAPS.replace("b.png,,", "b.png,NaN,"),
+            "has 'NaN' in column 'label' of row 3; expected the name of a class, or nothing where",
+        ),
+        (GAPS.replace("c.png,well", "c.png,nan"), "has 'nan' in column 'label' of row 4"),
+        (GAPS.replace("b.png,,", "b.png,sick|null,"), r"has 'sick\|null' in column 'label'"),
+        (GAPS.replace("b.png,,2", "b.png,,nan"), "has 'nan' in column 'patient' of row 3; expected a patient"),
+        (GAPS.replace("sick,1,", ",1,").replace("d.png,sick", "d.png,well"), "all labels are 'well'"),
+    ],
+    ids=["val without", "no val", "no splits", "NaN", "nan in val", "null among several", "patient nan", "one class left"],
+)
+def test_gaps_elsewhere_and_not_a_number_are_refused(csv, text, message):
+    with pytest.raises(InputError, match=message):
+        load_data(csv(text))
+
+
+def test_where_no_val_is_wanted_none_is_asked_for(csv):
+    text = GAPS.replace("3,val", "3,train").replace("4,calibrate", "4,train")
+    assert load_data(csv(text), DataRecipe(val=0)).labels.tolist() == [0, -1, 1, 0, 1]
+
+
+def test_a_split_without_any_label_has_nothing_to_learn_from(csv):
+    data = load_data(csv(GAPS.replace("a.png,sick", "a.png,")))
+    with pytest.raises(InputError, match="has no labels in the split 'train'"):
+        data.labelled("train")
+
+
 @pytest.mark.slow
 def test_the_chest_x_rays_load_with_their_own_splits(real_data):
     data = load_data(real_data / "cxr_pneumonia" / "labels.csv")

@@ -53,3 +53,24 @@ def test_the_gradients_are_right(labels: np.ndarray) -> None:
 
 def test_a_batch_of_weightless_images_costs_nothing() -> None:
     assert label_loss(torch.randn(2, 2), torch.tensor([1, 1]), torch.tensor([1.0, 0.0])).item() == 0
+
+
+@pytest.mark.parametrize(("labels", "unknown"), [(LABELS, -1), (SEVERAL, 255)], ids=["single", "several"])
+def test_images_whose_labels_are_not_known_cost_nothing(labels: np.ndarray, unknown: int) -> None:
+    weights = class_weights(labels, 3)
+    more = torch.from_numpy(np.insert(labels, [0, 2, 2], unknown, axis=0))
+    z = torch.randn(len(more), 3, dtype=torch.float64, requires_grad=True)
+    loss = label_loss(z, more, weights)
+    known = (more if more.ndim == 1 else more[:, 0]) != unknown
+    assert loss.item() == pytest.approx(label_loss(z[known], torch.from_numpy(labels), weights).item(), rel=1e-6)
+    (slope,) = torch.autograd.grad(loss, z)
+    assert (slope.abs().sum(dim=1) > 0).tolist() == known.tolist()
+
+
+def test_a_batch_without_a_known_label_costs_nothing() -> None:
+    z = torch.randn(3, 2, requires_grad=True)
+    loss = label_loss(z, torch.tensor([-1, -1, -1]), torch.tensor([1.0, 1.0]))
+    loss.backward()
+    assert loss.item() == 0
+    assert z.grad is not None
+    assert not z.grad.any()
