@@ -23,7 +23,9 @@ class _Stopped(KeyboardInterrupt):
 
 
 def main() -> int:
-    """Run the command in `sys.argv` and return its exit code."""
+    """Run the command in `sys.argv` and return its exit code. Of the processes that torchrun starts, only the first answers."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until this process ends
     stop = {"code": 0}
 
     def stopped(number: int, _frame: object) -> None:

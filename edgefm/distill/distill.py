@@ -22,7 +22,7 @@ from ..data.sources import load_data
 from ..errors import InputError
 from ..models import LoadedModel, Outputs, build_student, load_model, save_run
 from ..models.encoder import TimmEncoder
-from ..partial import check_output, partial_folder
+from ..partial import check_output
 from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
 from ..spec.task import Task, make_task
@@ -32,6 +32,7 @@ from ..train.loop import Training, Validate, fit
 from ..train.objective import LabelObjective, Objective
 from ..train.precision import choose_precision, to_device, usable_device
 from ..train.predict import all_outputs, predict
+from ..train.processes import Processes, join
 from ..train.progress import Report, no_bar, silent
 from ..train.validation import validate_labels
 from .estimate import estimate
@@ -101,22 +102,24 @@ def distill(
     out = Path(out)
     check_output(out, force)
     recipe = msgspec.structs.replace(recipe, student=student or recipe.student)
-    told = Report(report, bar)
     place = usable_device(device)
+    processes = join(place)
+    told = Report(report, bar) if processes.main else Report()
     loaded = load_model(teacher, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     dataset = load_data(data, recipe.data, seed=recipe.seed, labels=loaded.task.labels or None)
     if not dry_run:
         dataset = check_images(dataset)
     for note in (*dataset.notes, *(f"left out: {problem}" for problem in dataset.skipped)):
-        report(note)
+        told.line(note)
     plan = _plan(loaded, dataset, recipe, place, told)
     if dry_run:
         for line in estimate(plan.teacher, plan.student, plan.images, plan.train, plan.val, recipe.distill, place):
-            report(line)
+            told.line(line)
         return out
-    with partial_folder(out, force=force, resume=resume) as folder:
-        _run(plan, folder, tap=tap, resume=resume, report=told)
-    shutil.rmtree(out / STATE)
+    with processes.run_folder(out, force=force, resume=resume) as folder:
+        _run(plan, folder, processes, tap=tap, resume=resume, report=told)
+    if processes.main:
+        shutil.rmtree(out / STATE)
     return out
 
 
@@ -165,7 +168,7 @@ def _student(teacher: LoadedModel, images: Images, train: np.ndarray, recipe: Re
     return replace(student, task=teacher.task, licence=teacher.licence, ancestors=ancestors)
 
 
-def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Report) -> None:
+def _run(plan: Plan, folder: Path, processes: Processes, *, tap: str | None, resume: bool, report: Report) -> None:
     data = Ancestor(role="data", name=plan.dataset.name, sha256=plan.dataset.sha256())
     teacher, student = plan.teacher, plan.student
     identity = {
@@ -186,8 +189,11 @@ def _run(plan: Plan, folder: Path, *, tap: str | None, resume: bool, report: Rep
         recipe=plan.recipe.distill,
         seed=plan.recipe.seed,
         device=plan.device,
+        processes=processes,
     )
     state = fit(training, folder, identity=identity, resume=resume, report=report)
+    if not processes.main:
+        return
     _evaluate(plan, asked, state, folder, report)
     origin = Ancestor(role="teacher", name=teacher.name, licence=teacher.licence, sha256=teacher.sha256)
     student.module.cpu()

@@ -45,12 +45,17 @@ class Processes:
         self.from_main(None)
 
     def from_main(self, value: Value) -> Value:
-        """The main process's `value`, in every process."""
+        """The main process's `value`, in every process.
+
+        Raises:
+            InputError: another process is gone. So for all that follows.
+        """
         if self.count == 1:
             return value
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([value])[0]  # type: ignore[no-any-return]
+        with _reached():
+            return broadcast_object_list([value])[0]  # type: ignore[no-any-return]
 
     def add(self, tensors: Sequence[torch.Tensor]) -> None:
         """Make each tensor its sum over all processes, bit for bit the same in each: float32, on the run's device."""
@@ -58,7 +63,8 @@ class Processes:
             return
         from accelerate.utils import reduce
 
-        flat = reduce(torch.cat([tensor.detach().reshape(-1) for tensor in tensors]), "sum")
+        with _reached():
+            flat = reduce(torch.cat([tensor.detach().reshape(-1) for tensor in tensors]), "sum")
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
             tensor.detach().copy_(part.view(tensor.shape))
 
@@ -120,3 +126,15 @@ def join(device: torch.device) -> Processes:
 def started() -> int:
     """How many processes a launcher started for this run; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Tell in a line that another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"another process of this run is gone ({reason})", do="see what it said; the same command with --resume goes on"
+        ) from error
