@@ -65,6 +65,7 @@ def test_the_main_job_of_the_readme_runs_on_real_images(edgefm: Command, real_da
     short = {
         "distill": ("--set", "distill.epochs=1", "--set", "distill.views=1"),
         "quantize": ("--max-drop", "1", "--max-flips", "1"),
+        "verify": (),
         "run": (),
     }
     for _, verb, *words in commands("README.md", "test on real data"):

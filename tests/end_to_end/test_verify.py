@@ -1,0 +1,51 @@
+"""`edgefm verify` as a user calls it: on a device without torch, against the model it came from, and with what is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from .conftest import DATA
+
+
+def test_every_variant_is_measured_on_a_device_without_the_workstations_libraries(copied):
+    absent = ["torch", "timm", "transformers", "triton", "nncf", "onnx", "sklearn", "scipy"]
+    words = ["edgefm", "verify", "model.efm", "-d", DATA, "-o", "proof", "--json"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); sys.argv = {words}"
+    code += "; from edgefm.__main__ import main; sys.exit(main())"
+    copied.words = [sys.executable, "-c", code]
+    found = json.loads(copied.done().stdout)
+    names = {each["name"] for each in found["variants"]} - {"openvino-bf16"}
+    assert names == {"openvino-fp32", "openvino-int8", "onnx-fp32", "onnx-int8"}
+    assert found["reference"] in ("openvino-fp32", "onnx-fp32")
+    assert found["data"]["images"] == 9
+    assert found["parity"]["passed"]
+    assert json.loads((copied.folder / "proof" / "verify.json").read_text()) == found
+    assert "| onnx-int8 |" in (copied.folder / "proof" / "verify.md").read_text()
+
+
+def test_the_bundle_answers_as_the_student_it_came_from(copied):
+    text = copied.done("verify", "model.efm", "-d", DATA, "--against", "student", "-o", "proof").stdout
+    found = json.loads((copied.folder / "proof" / "verify.json").read_text())
+    assert found["reference"] == "test_efficientnet: torch"
+    full = [each for each in found["variants"] if each["precision"] == "fp32" and not each["reference"]]
+    assert len(full) == 2
+    for each in full:
+        assert each["largest_difference"] < 1e-3
+        assert each["flips"]["count"] == 0
+    assert "Difference from test_efficientnet: torch" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_cannot_be_measured_is_said_in_a_line(copied):
+    for words, said in (
+        (("-d", "nowhere.csv"), "there is no data at nowhere.csv"),
+        (("-d", "images"), "images has no images in the split 'test'"),
+        (("-d", DATA, "--against", "nothing.efm"), "nothing.efm"),
+        (("-d", DATA, "-o", "images/0.png"), "is a file"),
+        (("-d", DATA, "--set", "data.positve=x"), "data.positve"),
+    ):
+        ended = copied("verify", "model.efm", *words)
+        assert ended.returncode == 2, ended.stderr
+        assert said in ended.stderr.splitlines()[-1]
+        assert ended.stdout == ""
