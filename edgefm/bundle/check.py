@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from threading import Thread
+from threading import Event, Thread
 from typing import NamedTuple
 
 import msgspec
@@ -151,20 +151,30 @@ def _check_chunks(view: memoryview, manifest: Manifest, where: Mapping[str, Plac
             raise BundleError(f"{name} has {len(entry.chunks)} chunk hashes", expected=f"{len(starts)}, one per {CHUNK} bytes")
         chunks += [_Chunk(name, at, min(at + CHUNK, stop), digest) for at, digest in zip(starts, entry.chunks, strict=True)]
     right: set[_Chunk] = set()
+    over = Event()
 
     def work(part: Sequence[_Chunk]) -> None:
         for chunk in part:
+            if over.is_set():
+                return
             if sha256(view[chunk.start : chunk.stop]).hexdigest() == chunk.sha256:
                 right.add(chunk)
             forget(chunk.start, chunk.stop)
 
     count = max(1, min(_threads(), MOST_THREADS, sum(chunk.stop - chunk.start for chunk in chunks) // (2 * CHUNK)))
     threads = [Thread(target=work, args=(chunks[i::count],)) for i in range(1, count)]
-    for thread in threads:
-        thread.start()
-    work(chunks[::count])
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        work(chunks[::count])
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C: whoever called takes the bytes away next, so nobody may read them any more
+        over.set()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+        raise
     # a chunk that no thread found right is wrong: a thread that died has found nothing
     for chunk in chunks:
         if chunk not in right:

@@ -103,3 +103,28 @@ def test_a_thread_that_dies_while_checking_counts_as_damage(tmp_path: Path, monk
     monkeypatch.setattr(check, "sha256", dies)
     with pytest.raises(BundleError, match=r"card\.md has been changed"):
         open_bundle(path)
+
+
+def test_when_the_check_is_stopped_no_thread_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+    import time
+
+    path = tmp_path / "large.efm"
+    entries = {name: b"x" for variant in MANIFEST.variants for graph in variant.graphs.values() for name in graph.files}
+    write_bundle(path, msgspec.structs.replace(MANIFEST, golden=()), PREPROCESS, {**entries, "card.md": bytes(9 << 20)})
+    honest = check.sha256
+
+    def stopped(data: Any) -> Any:
+        if len(data) < check.CHUNK:  # not a chunk of card.md
+            return honest(data)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+        return honest(data)
+
+    monkeypatch.setattr(check, "_threads", lambda: 3)
+    monkeypatch.setattr(check, "sha256", stopped)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        open_bundle(path)
+    assert threading.active_count() == before
