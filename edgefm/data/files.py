@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +31,8 @@ class Files:
         """SHA-256 of the file's bytes."""
         path = self.paths[key]
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for whoever writes into it
+                raise ImageError(f"{path} is not a regular file", expected="an image file")
             with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
         except (OSError, ValueError) as error:

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from edgefm.data import load_data
-from edgefm.errors import InputError
+from edgefm.data import check_images, load_data
+from edgefm.errors import ImageError, InputError
 
 from .conftest import save
 
@@ -120,3 +120,16 @@ def test_the_order_is_that_of_names_on_every_machine(tmp_path):
     assert data.names == ("a.png", "b.png", "c.png", "d.png", "e.png")
     assert [int(data.pixels(i)[0, 0]) for i in range(5)] == [ord(name) for name in "abcde"]
     assert np.array_equal(data.keys, np.arange(5))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_among_the_images_is_refused_and_never_waited_for(tmp_path):
+    for value in range(6):
+        save(tmp_path / f"{value}.png", value)
+    (tmp_path / "empty.png").touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    data = load_data(tmp_path)  # looks for copies among files of one length; a pipe has the length 0
+    with pytest.raises(ImageError, match=r"pipe\.png is not a regular file"):
+        data.sha256()
+    with pytest.raises(ImageError, match=r"2 of 8 images .*pipe\.png is not a regular file"):
+        check_images(data)
