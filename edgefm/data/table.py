@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
     """The images that a CSV lists.
 
     UTF-8 with or without a byte-order mark; comma, or semicolon or tab where the header shows it; blank lines are passed
-    over; white space around a cell does not count. Columns of `recipe` that are there but wholly empty count as absent,
-    and every other column is a group. A row that the table puts into train may go without a label, if the table has val rows.
+    over; white space around a cell does not count, nor do capitals in the names of columns. Columns of `recipe` that are
+    there but wholly empty count as absent, and every other column is a group. A row that the table puts into train may go
+    without a label, if the table has val rows.
 
     Raises:
         InputError: not UTF-8, no `file` column, ragged rows, a file twice, an empty cell in a column that matters, "nan" as a
@@ -70,10 +72,13 @@ def _parse(path: Path, recipe: DataRecipe) -> tuple[list[str], Rows]:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})", do="save it as 'CSV UTF-8'") from error
-    first = text.lstrip("\r\n").partition("\n")[0]
+    if not text.strip():
+        raise InputError(f"{path} is empty", expected=f"a header with the column '{recipe.file}', then one row per image")
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     found: list[str] = []
     for delimiter in ",;\t":
         header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        header = _as_asked(header, recipe)
         if recipe.file in header:
             break
         found = max(found, header, key=len)
@@ -99,6 +104,13 @@ def _parse(path: Path, recipe: DataRecipe) -> tuple[list[str], Rows]:
     if len(rows) < 2:
         raise InputError(f"{path} has a header but no rows", do="add one row per image")
     return header, rows[1:]
+
+
+def _as_asked(header: list[str], recipe: DataRecipe) -> list[str]:
+    """`File` is the column `file`: unseen, `Patient` would be a group, and one patient would be on both sides of a split."""
+    asked = (recipe.file, recipe.label, recipe.patient, recipe.split)
+    known = {name.casefold(): name for name in asked if name not in header}
+    return [known.get(name.casefold(), name) for name in header]
 
 
 def _column(columns: dict[str, list[str]], name: str) -> list[str] | None:
@@ -140,7 +152,9 @@ def _refuse(
     if bad:
         what = f"'{bad[0][1]}'" if bad[0][1] else "nothing"
         where = ", ".join(str(row) for row, _ in bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise InputError(f"{path} has {what} in column '{column}' of row {where}", expected=expected, do=do)
+        raise InputError(
+            f"{path} has {what} in column '{column}' of row{'s' * (len(bad) > 1)} {where}", expected=expected, do=do
+        )
 
 
 def _refuse_twice(paths: list[Path], files: list[str], rows: list[int], path: Path) -> None:

@@ -37,6 +37,8 @@ def test_columns_in_any_order_with_groups_become_a_data_set(csv):
     [
         "\ufeff" + PLAIN,
         PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r"),
+        PLAIN.replace("file,label,patient,split", "File,LABEL,Patient,Split"),
         PLAIN.replace(",", ";"),
         PLAIN.replace(",", "\t"),
         PLAIN.replace(",", " , "),
@@ -48,6 +50,8 @@ def test_columns_in_any_order_with_groups_become_a_data_set(csv):
     ids=[
         "byte-order mark",
         "CRLF",
+        "CR",
+        "capitals",
         "semicolons",
         "tabs",
         "spaces",
@@ -88,11 +92,19 @@ def test_names_of_columns_can_be_set(csv):
     assert data.groups == {}
 
 
+def test_capitals_do_not_hide_a_patient_but_the_exact_name_goes_first(csv):
+    torn = "File,Patient,Split\na.png,1,train\nb.png,1,test\n"
+    with pytest.raises(InputError, match="patient '1' is in train"):
+        load_data(csv(torn))
+    data = load_data(csv(PLAIN.replace("file,label", "file,FILE").replace(",sick,", ",x,").replace(",well,", ",y,")))
+    assert data.groups == {"FILE": ("x", "y", "x", "y", "x")}
+
+
 def test_a_missing_file_column_names_the_columns_that_are_there(csv):
     with pytest.raises(InputError, match=r"no column 'file', only: path, label\. Name that column with --set data\.file=NAME"):
         load_data(csv("path,label\na.png,x\n"))
-    with pytest.raises(InputError, match="only: nothing"):
-        load_data(csv(""))
+    with pytest.raises(InputError, match="is empty; expected a header with the column 'file', then one row per image"):
+        load_data(csv(" \n"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +117,7 @@ def test_a_missing_file_column_names_the_columns_that_are_there(csv):
         ("file,label\na.png,x\n,y\n", "has nothing in column 'file' of row 3"),
         (
             "file,label\na.png,x\nb.png,\nc.png,\n",
-            "has nothing in column 'label' of row 3, 4; expected a label in each row or in none",
+            "has nothing in column 'label' of rows 3, 4; expected a label in each row or in none",
         ),
         ("file,patient\na.png,1\nb.png,\n", "has nothing in column 'patient' of row 3"),
         ("file,split\na.png,train\nb.png,\n", "has nothing in column 'split' of row 3"),
