@@ -48,7 +48,11 @@ def _listed(problems: list[Problem]) -> str:
     """The first 20 with their reasons, 200 more by name, the rest as a number."""
     named = [problem.name if problem.row is None else f"row {problem.row}" for problem in problems[20:220]]
     rest = f"; and {len(problems) - 220} more" if len(problems) > 220 else ""
-    return "; ".join(problem.reason for problem in problems[:20]) + ("; also " + ", ".join(named) if named else "") + rest
+    return (
+        "; ".join(problem.reason.removesuffix(".") for problem in problems[:20])
+        + ("; also " + ", ".join(named) if named else "")
+        + rest
+    )
 
 
 def _read(dataset: Dataset, index: int) -> Problem | int | None:

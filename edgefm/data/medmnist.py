@@ -71,7 +71,7 @@ def find_medmnist(name: str) -> Path:
             if (path := folder / f"{file}.npz").is_file():
                 return path
     raise InputError(
-        f"there is no {name}.npz in " + ", ".join(str(folder) for folder in folders),
+        f"there is no {name}.npz in " + ", ".join(str(folder.absolute()) for folder in folders),
         do=f"download {name}.npz from https://zenodo.org/records/10519652 into ~/.medmnist",
     )
 

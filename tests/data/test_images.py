@@ -42,6 +42,7 @@ def test_every_broken_image_is_named_with_its_row_and_counted(broken):
     for row, reason in [(3, "starts with text"), (6, "truncated"), (9, "does not exist"), (12, "is empty")]:
         assert f"row {row} of data/labels.csv" in text
         assert reason in text
+    assert ".." not in text.replace("...", "")
     assert text.endswith("leave them out with --set data.broken=skip.")
 
 
