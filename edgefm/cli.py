@@ -25,7 +25,7 @@ from . import VERBS, __version__
 SHORT = {"teacher": "-t", "student": "-s", "data": "-d", "out": "-o"}
 SECTIONS = {
     "Make a small model": ("quickstart", "distill", "quantize", "export"),
-    "Prove it": ("verify",),
+    "Prove it": ("verify", "bench"),
     "Use it": ("run", "inspect", "slim"),
     "This machine": ("doctor",),
 }
@@ -121,7 +121,7 @@ def _callback(name: str, function: Callable[..., Any]) -> Callable[..., int]:
         dry = options.get("dry_run", False)
         told = _log_to_stderr(log_level)
         for option, value in options.items():
-            if isinstance(value, tuple) and option not in ("set", "images"):
+            if isinstance(value, tuple) and option not in ("set", "images", "bundles"):
                 options[option] = tuple(part.strip() for each in value for part in each.split(",") if part.strip())
         result = function(**options)
         return show_plan(told.lines, as_json) if dry else VIEWS[name](result, as_json)

@@ -106,6 +106,25 @@ def show_doctor(found: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def show_bench(found: dict[str, Any], as_json: bool) -> int:
+    """The contenders beside each other; 2 if any of them failed."""
+    from .bench.page import circumstances, sentences, tables
+
+    if as_json:
+        _dump(found)
+    else:
+        lines = circumstances(found)
+        for head, rows in tables(found):
+            lines += ["", *table(head, rows)]
+        lines += [
+            "",
+            f"answer: from the file to the answer; ratio: its p50 over that of {found['reference']}",
+            *sentences(found),
+        ]
+        print("\n".join(lines))
+    return 2 if any("error" in each for each in found["contenders"]) else 0
+
+
 def show_verify(found: dict[str, Any], as_json: bool) -> int:
     """The tables of `verify`; 4 if parity is broken."""
     if as_json:
@@ -243,6 +262,7 @@ VIEWS: dict[str, Callable[[Any, bool], int]] = {
     "quantize": show_output,
     "export": show_output,
     "verify": show_verify,
+    "bench": show_bench,
     "run": show_answers,
     "inspect": show_inspection,
     "slim": show_output,

@@ -4,7 +4,7 @@ Not the work itself: each verb lives in the room of its name, and nothing heavy 
 """
 
 from .compress import distill, export, quantize, quickstart
-from .prove import verify
+from .prove import bench, verify
 from .use import doctor, inspect, run, slim
 
-__all__ = ["distill", "doctor", "export", "inspect", "quantize", "quickstart", "run", "slim", "verify"]
+__all__ = ["bench", "distill", "doctor", "export", "inspect", "quantize", "quickstart", "run", "slim", "verify"]

@@ -65,3 +65,60 @@ def verify(
             report=say,
             bar=bar,
         )
+
+
+def bench(
+    bundles: tuple[str, ...],
+    *,
+    against: str | None = None,
+    out: str | Path | None = None,
+    image: str | Path | None = None,
+    runs: int = 100,
+    threads: int | None = None,
+    trust_remote_code: bool = False,
+    allow_refused: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Measure what bundles cost on this machine: time, memory, bytes.
+
+    Every variant that can run here answers for one image, in turn with the others, each in a process of its own: warm and from
+    a new process, from the file to the answer and the model alone. A contender that fails is named, the others are measured,
+    and the exit code is 2.
+
+    Args:
+        bundles: the .efm files.
+        against: torch:MODEL, any MODEL that torch runs; fp32, and bf16 where the processor has it.
+        out: a folder for bench.json and bench.md.
+        image: the image that all answer for; a generated one by default.
+        runs: how often each answers, warm.
+        threads: processor threads to use, all that this process may use by default.
+        trust_remote_code: run Python code that comes with the model.
+        allow_refused: measure a bundle that the gate refused.
+        force: replace bench.json and bench.md in OUT.
+
+    Returns:
+        The findings, as in bench.json: `contenders`, `bundles`, `machine`, and `disturbed`, what to say of a busy machine.
+    """
+    from ..bench.bench import bench as measure
+    from ..bench.page import check_folder, write_page
+    from ..data.radiograph import radiograph
+    from .torch_contender import torch_contenders
+
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_folder(folder, force)
+    with Bar() as bar:
+        found = measure(
+            [Path(bundles)] if isinstance(bundles, (str, Path)) else [Path(each) for each in bundles],
+            rivals=[] if against is None else torch_contenders(against, trust_remote_code=trust_remote_code),
+            image=None if image is None else Path(image),
+            draw=lambda side: radiograph(0, 0, side, side),
+            runs=runs,
+            threads=threads,
+            allow_refused=allow_refused,
+            report=say,
+            bar=bar,
+        )
+    if folder is not None:
+        write_page(folder, found)
+    return found

@@ -1,0 +1,144 @@
+"""Bundles on this machine: every variant that can run here, beside each other and beside rivals, with the machine's facts.
+
+Not the measuring (`compare.py`), not the page (`page.py`), and no rival of its own: those come from above.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ..bundle import Bundle, open_bundle
+from ..errors import BundleError, InputError
+from ..runtime.cpu import usable_threads
+from ..runtime.decode import decode
+from ..runtime.select import candidates
+from .compare import Bar, compare
+from .contender import Contender
+from .machine import Watch, disturbance, machine
+
+
+def bench(
+    paths: Sequence[Path],
+    *,
+    rivals: Sequence[Contender] = (),
+    image: Path | None,
+    draw: Callable[[int], np.ndarray],
+    runs: int,
+    threads: int | None,
+    allow_refused: bool,
+    report: Callable[[str], None],
+    bar: Bar,
+) -> dict[str, Any]:
+    """Measure.
+
+    Args:
+        paths: bundles; `image`: the file that all answer for.
+        draw: without `image`, side in pixels to uint8 `[side, side]`; it is drawn at the size of the first bundle.
+        runs: how often each answers, warm. threads: None for all that this process may use.
+
+    Returns:
+        `bundles`, `image`, `runs`, `threads`, `contenders` (see `compare`; those that ran have `ratio`, their p50 over that of
+        `reference`, from file to answer), `left_out` (variant to the reason why it cannot run here), `machine`, `load`, and
+        `disturbed`, a sentence or None.
+
+    Raises:
+        InputError: a bad option; a bundle that is not good or refused; an image that cannot be read; no contender that runs.
+    """
+    for name, value in (("runs", runs), ("threads", threads)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}", expected="at least 1")
+    if not paths:
+        raise InputError("no bundle was named", do="name a .efm file")
+    contenders, bundles, left_out, sides = list[Contender](), list[dict[str, Any]](), dict[str, str](), list[int]()
+    for label, path in zip(_labels(paths), paths, strict=True):
+        with open_bundle(path) as opened:
+            if opened.manifest.refused is not None and not allow_refused:
+                raise BundleError(
+                    f"{path} is marked as refused: {opened.manifest.refused}", do="measure it all the same with --allow-refused"
+                )
+            sides.append(opened.preprocess.resize_to)
+            entered, without = _entrants(opened, label)
+            contenders += entered
+            left_out |= without
+            bundles.append({"file": path.name, "id": opened.id, "bytes": path.stat().st_size, "name": opened.manifest.name})
+    if not contenders:
+        raise InputError(f"nothing can run here: {_list(left_out)}", do="see edgefm doctor")
+    threads = threads or usable_threads()
+    with TemporaryDirectory(prefix="edgefm-bench-") as folder:
+        file, shown = _image(image, Path(folder), draw, sides[0])
+        watch = Watch()
+        work = Path(folder, "work")
+        work.mkdir()
+        records = compare([*contenders, *rivals], image=file, runs=runs, threads=threads, work=work, report=report, bar=bar)
+        load = watch.seen()
+    ran = [record for record in records if "error" not in record]
+    if not ran:
+        raise InputError(f"no contender could run: {_list({each['name']: each['error'] for each in records})}")
+    for record in ran:
+        record["ratio"] = round(record["answer"]["p50"] / ran[0]["answer"]["p50"], 3)
+    return {
+        "bundles": bundles,
+        "image": shown,
+        "runs": runs,
+        "threads": threads,
+        "reference": ran[0]["name"],
+        "contenders": records,
+        "left_out": left_out,
+        "machine": machine(),
+        "load": load,
+        "disturbed": disturbance(load, threads),
+    }
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """What tells the bundles apart: nothing for one, file names, or paths where names repeat."""
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise InputError("a bundle is named twice", do="name each once")
+    names = [path.name for path in paths]
+    if len(paths) == 1:
+        return [""]
+    return [f"{name} " for name in (names if len(set(names)) == len(names) else map(str, paths))]
+
+
+def _entrants(bundle: Bundle, label: str) -> tuple[list[Contender], dict[str, str]]:
+    """The ways to run this bundle here, and of those that cannot the reason."""
+    everything, left_out = candidates(bundle.manifest)
+    entries = bundle.manifest.entries
+    entered = [
+        Contender(
+            name=label + each.name,
+            load="edgefm.bench.serve:bundle",
+            settings={"path": str(bundle.path), "variant": each.name, "engine": each.variant.engine},
+            known={
+                "bundle": bundle.path.name,
+                "variant": each.name,
+                "bytes": sum(entries[file].size for graph in each.variant.graphs.values() for file in graph.files),
+            },
+            keeps=True,
+        )
+        for each in everything
+        if each.name not in left_out
+    ]
+    return entered, {label + name: reason for name, reason in left_out.items()}
+
+
+def _image(given: Path | None, folder: Path, draw: Callable[[int], np.ndarray], side: int) -> tuple[Path, dict[str, Any]]:
+    """The file that all answer for, and what is said of it."""
+    file = given
+    if file is None:
+        from PIL import Image
+
+        file = folder / "generated.png"
+        Image.fromarray(draw(side)).save(file)
+    pixels = decode(file)
+    return file, {"kind": file.suffix, "shape": list(pixels.shape), "dtype": str(pixels.dtype), "generated": given is None}
+
+
+def _list(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{name} ({reason})" for name, reason in reasons.items())

@@ -1,0 +1,146 @@
+"""A contender and its process: one each, so that memory, threads and crashes are its own.
+
+Not the work in that process (`serve.py`) and not the order of the contenders (`compare.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import InputError
+
+CODE = """import sys
+sys.path[:] = {path!r}
+from edgefm.bench.serve import serve
+from {module} import {function}
+serve({function})"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Something that answers.
+
+    Attributes:
+        name: for people.
+        load: "MODULE:FUNCTION" that makes the `serve.Work` in the new process.
+        settings: that function's arguments, as JSON can hold them, beside `image` and `threads`.
+        known: what the result says of it, whatever is measured.
+        keeps: whether it leaves something in the user's cache folder that makes the next start faster.
+    """
+
+    name: str
+    load: str
+    settings: Mapping[str, Any]
+    known: Mapping[str, Any] = field(default_factory=dict)
+    keeps: bool = False
+
+
+class Started:
+    """A new process of a contender, which has answered once. A context manager: at its end the process is gone.
+
+    Attributes:
+        seconds: from before the process was started to its first answer.
+        peak_mib: the most memory it had used by then.
+        facts: see `serve.Work`.
+
+    Args:
+        cache: stands in for the user's cache folder; None leaves that as it is.
+        image: what it answers for. threads: how many it may use.
+
+    Raises:
+        InputError: it cannot answer; says why in one line.
+    """
+
+    def __init__(self, contender: Contender, *, image: Path, threads: int, cache: Path | None = None) -> None:
+        module, _, function = contender.load.partition(":")
+        code = CODE.format(path=sys.path, module=module, function=function)
+        settings = {**contender.settings, "image": str(image), "threads": threads}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        start = time.perf_counter()
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, msgspec.json.encode(settings).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=_environment(cache),
+            process_group=0,  # Ctrl-C reaches us alone, and we end it
+        )
+        try:
+            self.peak_mib = float(self._reply()["peak_mib"])
+            self.seconds = time.perf_counter() - start
+            self.facts = self._reply()
+        except BaseException:
+            self.stop()
+            raise
+
+    def ask(self, word: Literal["answer", "model"]) -> float:
+        """Milliseconds of one run, as the process itself measured them. Raises `InputError` if it fails."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(word.encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+        return float(self._reply()["ms"])
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout, self._said):
+            assert stream is not None
+            try:
+                stream.close()
+            except BrokenPipeError:  # a word that it did not read
+                continue
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _reply(self) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._died()
+        reply: dict[str, Any] = msgspec.json.decode(line)
+        if "error" in reply:
+            raise InputError(reply["error"])
+        return reply
+
+    def _died(self) -> InputError:
+        """What is to say about a process that ended or closed its stdout."""
+        try:
+            code = self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return InputError("its process does not speak any more")
+        self._said.seek(0)
+        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+        last = f" ({lines[-1][:200].strip()})" if lines else ""
+        if code >= 0:
+            return InputError(f"its process ended with {code}{last}")
+        why = ", as the system does when memory runs out" if code == -signal.SIGKILL else last
+        return InputError(f"its process was ended by {signal.Signals(-code).name}{why}")
+
+
+def _environment(cache: Path | None) -> dict[str, str]:
+    found = dict(os.environ)
+    # Our training sets it. A rival runs with torch's own default: a DenseNet-121 takes 35 ms, and 57 with that setting.
+    found.pop("GOMP_SPINCOUNT", None)
+    if cache is not None:
+        found["XDG_CACHE_HOME"] = str(cache)
+    return found
