@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from ..errors import ParityError
+from ..errors import InputError, ParityError
 from ..models import LoadedModel
 from ..partial import check_output, partial_folder
 from ..runtime.decide import probabilities
@@ -33,6 +33,7 @@ from .readme import readme
 
 Kind = Literal["onnx", "openvino"]
 PREPROCESS = "preprocess/"
+LARGEST = 2**31 - 2**20  # bytes; protobuf holds less than 2 GiB, and preprocessing takes some of it
 
 
 def export_standalone(
@@ -71,7 +72,7 @@ def export_standalone(
             (folder / "model.xml").write_bytes(xml)
             (folder / "model.bin").write_bytes(weights)
         (folder / "labels.json").write_bytes(msgspec.json.encode(loaded.task.labels))
-        (folder / "README.md").write_text(readme(loaded, kind))
+        (folder / "README.md").write_text(readme(loaded, kind), encoding="utf-8")
         off = difference(_runner(kind, folder), golden(loaded), loaded.task)
         if not off <= LIMIT:
             raise ParityError(
@@ -82,7 +83,18 @@ def export_standalone(
 
 
 def weld(model: LoadedModel, encoder: onnx.ModelProto) -> onnx.ModelProto:
-    """Preprocessing, encoder and probabilities as one graph, for one image at a time."""
+    """Preprocessing, encoder and probabilities as one graph, for one image at a time.
+
+    Raises:
+        InputError: an encoder that one ONNX file cannot hold.
+    """
+    size = sum(len(tensor.raw_data) for tensor in encoder.graph.initializer)
+    if size > LARGEST:
+        raise InputError(
+            f"{model.name} has {size / 2**30:.1f} GiB of weights",
+            expected="less than 2 GiB, as much as one ONNX file holds",
+            do="distil it into a student first, or export a bundle",
+        )
     before = compose.add_prefix(build_preprocess_graph(model.preprocess), PREPROCESS, rename_inputs=False)
     welded = compose.merge_models(before, encoder, io_map=[(f"{PREPROCESS}images", "images")])
     graph = welded.graph

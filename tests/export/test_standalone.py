@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edgefm.errors import InputError
-from edgefm.export import export, export_standalone
+from edgefm.export import export, export_standalone, standalone
 from edgefm.models import LoadedModel
 from edgefm.runtime.session import Session
 from edgefm.spec.task import Task, make_task
@@ -97,3 +97,12 @@ def test_a_folder_that_exists_is_kept_and_a_half_one_is_never_left(build: Build,
     with pytest.raises(InputError, match="frozen"):
         export_standalone(replace(build(), kind="frozen"), "onnx", tmp_path / "other", report=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def test_a_model_that_one_onnx_file_cannot_hold_is_refused_in_a_line(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone, "LARGEST", 1000)
+    with pytest.raises(InputError, match=r"GiB of weights; expected less than 2 GiB.*Distil it"):
+        export_standalone(build(), "onnx", tmp_path / "plain", report=quiet)
+    assert not list(tmp_path.iterdir())
