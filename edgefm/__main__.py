@@ -11,10 +11,15 @@ import signal
 import sys
 from typing import Any
 
-from .errors import EdgeFMError
+from .errors import EdgeFMError, MissingExtra
 
 INTERRUPTED = 130
 TERMINATED = 143
+EXTRAS = {  # the modules that an extra brings; what `run` needs is asked for by the runtime itself
+    "compress": {"accelerate", "bitsandbytes", "nncf", "onnx", "onnxruntime", "onnxscript", "openvino", "peft", "safetensors"}
+    | {"timm", "torch", "transformers"},
+    "verify": {"matplotlib", "scipy", "sklearn"},
+}
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 
 
@@ -64,6 +69,8 @@ def _ended(error: BaseException, stop: int) -> int:
     if isinstance(error, BrokenPipeError):
         _forget_stdout()  # the reader went away; nobody is left to tell
         return 0
+    if isinstance(error, ModuleNotFoundError):
+        error = _missing_extra(error) or error
     if isinstance(error, EdgeFMError):
         return _say(str(error), error.exit_code)
     if isinstance(error, click.ClickException):
@@ -96,16 +103,34 @@ def _say(line: str, code: int) -> int:
     return code
 
 
+def _verb() -> str | None:
+    from . import VERBS
+
+    return next((argument for argument in sys.argv[1:] if argument in VERBS), None)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
+    """The refusal of a verb that this machine was not installed for; None if something else is missing."""
+    import importlib.util
+
+    library = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if library in modules), None)
+    if extra is None or importlib.util.find_spec(library) is not None:
+        return None
+    return MissingExtra(library, extra, _verb() or "this")
+
+
 def _resume_hint() -> str:
-    """The way on after Ctrl-C, where there is one: a verb with `--resume` that left work behind."""
+    """The way on after Ctrl-C: for a verb with `--resume` that, for one that writes that nothing was, else nothing."""
     import inspect
 
-    from . import VERBS, api
+    from . import api
 
-    verb = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
-    if verb and "resume" in inspect.signature(getattr(api, verb)).parameters:
+    verb = _verb()
+    options = inspect.signature(getattr(api, verb)).parameters if verb else {}
+    if "resume" in options:
         return "; the same command with --resume goes on"
-    return "; nothing was written under the name you gave"
+    return "; nothing was written under the name you gave" if "out" in options else ""
 
 
 def _one_line(error: BaseException) -> str:

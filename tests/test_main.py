@@ -30,6 +30,7 @@ sys.argv = ["edgefm", "{verb}", *{words!r}]
 sys.exit(main())
 """
 DISTILL = ("-t", "a", "-d", "b", "-o", "c")
+SLIM = ("a.efm", "--keep", "onnx-int8", "-o", "b.efm")
 
 
 def command(body: str, verb: str = "doctor", *words: str) -> list[str]:
@@ -85,6 +86,26 @@ def test_a_bug_with_no_room_for_its_file_still_ends_with_1(tmp_path: Path):
     assert "ZeroDivisionError" in done.stderr
 
 
+@pytest.mark.parametrize(("module", "extra"), [("torch", "compress"), ("sklearn", "verify")])
+def test_a_verb_that_the_machine_was_not_installed_for_is_no_bug(module, extra):
+    # None in sys.modules, and nobody who finds it: as where it is not installed
+    body = f"""import importlib.util
+    importlib.util.find_spec = lambda name: None
+    sys.modules["{module}"] = None
+    import {module}.of.something"""
+    done = ended(body, "distill", *DISTILL)
+    assert done.returncode == 2
+    line = f"edgefm: distill needs {module}, which is not installed here. Install it with: pip install 'edgefm[{extra}]'."
+    assert done.stderr == line + "\n"
+
+
+@pytest.mark.parametrize("name", ["edgefm.no_such_room", "no_such_library", "torch.no_such_part"])
+def test_a_module_of_ours_that_is_missing_is_a_bug(name, tmp_path: Path):
+    pytest.importorskip("torch")
+    done = ended(f"raise ModuleNotFoundError('gone', name={name!r})", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 1
+
+
 def test_missing_memory_is_no_bug():
     done = ended("raise MemoryError")
     assert (done.returncode, "not enough memory" in done.stderr) == (2, True)
@@ -120,7 +141,8 @@ def test_a_reader_that_goes_away_is_quiet():
 @pytest.mark.parametrize(
     ("number", "verb", "words", "code", "line"),
     [
-        (signal.SIGINT, "doctor", (), 130, "stopped; nothing was written under the name you gave"),
+        (signal.SIGINT, "doctor", (), 130, "stopped"),
+        (signal.SIGINT, "slim", SLIM, 130, "stopped; nothing was written under the name you gave"),
         (signal.SIGINT, "distill", DISTILL, 130, "stopped; the same command with --resume goes on"),
         (signal.SIGTERM, "distill", DISTILL, 143, "stopped; the same command with --resume goes on"),
     ],
