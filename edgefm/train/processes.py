@@ -8,6 +8,7 @@ Not the cutting of batches and the adding up of gradients: that is `step.py`, wi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def _reached() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = re.sub(r"^\[.*?\] ", "", str(error)).partition(". ")[0][:100]  # without the place in gloo's source
         raise InputError(
             f"another process of this run is gone ({reason})", do="see what it said; the same command with --resume goes on"
         ) from error

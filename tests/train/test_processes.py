@@ -82,3 +82,12 @@ def test_fewer_processes_than_were_started_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr("accelerate.PartialState", One)
     with pytest.raises(InputError, match="2 processes were started and 1 work together"):
         processes.join(CPU)
+
+
+def test_a_process_that_is_gone_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(value: object) -> object:
+        raise RuntimeError("[/a/place/in/gloo/pair.cc:561] Connection closed by peer [127.0.0.1]:5. Check the logs.")
+
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", gone)
+    with pytest.raises(InputError, match=r"is gone \(Connection closed by peer \[127.0.0.1\]:5\).*--resume goes on"):
+        processes.Processes(0, 2).wait()
