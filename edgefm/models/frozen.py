@@ -30,10 +30,9 @@ from torch import nn
 from ..errors import InputError
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task, make_task
-from .graph import Graph
+from .graph import Graph, graph_sha256
 from .loaded import LoadedModel, Outputs, task_of
 from .pooling import grid, pool
-from .weights import file_sha256
 
 ONE_BY_ONE = "export it with a fixed batch of 1, or one that is really dynamic"
 
@@ -143,7 +142,7 @@ def load_frozen(path: Path, *, tap: str | None = None, licence: str | None = Non
         task=task,
         name=path.name,
         licence=licence or "unknown",
-        sha256=file_sha256(path),
+        sha256=graph_sha256(path),
         kind="frozen",
     )
 

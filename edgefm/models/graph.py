@@ -11,6 +11,7 @@ shows; they still belong to one version of OpenVINO.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,14 +142,31 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _refuse_antialias(path: Path) -> None:
+def graph_sha256(path: Path) -> str:
+    """SHA-256 of a graph's file; where its weights lie in files beside it (an IR's .bin), of the bytes of all, itself first."""
+    beside = {path.with_suffix(".bin")} if path.suffix == ".xml" else set()
+    if path.suffix == ".onnx":
+        tensors = [tensor for tensor in _proto(path).graph.initializer if tensor.external_data]
+        beside = {path.parent / pair.value for each in tensors for pair in each.external_data if pair.key == "location"}
+    digest = hashlib.sha256()
+    for file in [path, *sorted(file for file in beside if file.is_file())]:
+        with open(file, "rb") as handle:
+            while piece := handle.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _proto(path: Path) -> Any:
     import onnx
 
     try:
-        proto = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public name
         raise InputError(f"{path} is not an ONNX file ({error})", do="export or copy it again") from error
-    for node in proto.graph.node:
+
+
+def _refuse_antialias(path: Path) -> None:
+    for node in _proto(path).graph.node:
         if node.op_type == "Resize" and any(attribute.name == "antialias" and attribute.i for attribute in node.attribute):
             raise InputError(
                 f"{path} resizes with antialias=1, which OpenVINO reads and does not do",
