@@ -51,7 +51,9 @@ class TimmEncoder(nn.Module):
         embedding = model.forward_head(features, pre_logits=True)
         if not model.num_classes:
             return Outputs(None, embedding, tokens)
-        answer = model.get_classifier()(embedding)
+        classifier = model.get_classifier()
+        # others than one layer on the embedding (a BiT's convolution, a distilled DeiT's two heads) answer by their own way
+        answer = classifier(embedding) if isinstance(classifier, nn.Linear) else model.forward_head(features)
         return Outputs(None, answer, tokens) if self.pooling == "projected" else Outputs(answer, embedding, tokens)
 
 
@@ -97,14 +99,20 @@ class TransformersEncoder(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """The image half of an open_clip model: a timm trunk and a projection into the space shared with text."""
+    """The image half of an open_clip model: a timm trunk and a projection into the space shared with text.
+
+    Args:
+        architecture, arguments: of the trunk, as for `TimmEncoder`.
+    """
 
     tokens: bool = False
 
-    def __init__(self, trunk: nn.Module, projection: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, projection: nn.Module, *, architecture: str, arguments: dict[str, Any]) -> None:
         super().__init__()
         self.trunk = trunk
         self.projection = projection
+        self.architecture = architecture
+        self.arguments = arguments
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Float32 `[N, C, S, S]` to embedding `[N, D]`, not normalised to unit length."""

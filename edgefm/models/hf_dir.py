@@ -94,7 +94,7 @@ def load_hf_folder(
 def _build(cls: Any, settings: Any, state: State, where: object, *, poolless: bool) -> Any:
     # transformers renames keys of older checkpoints while it loads, so the match is its report, not ours.
     options = {"add_pooling_layer": False} if poolless else {}
-    with _quiet():
+    with quiet():
         model, report = cls.from_pretrained(
             None,
             config=settings,
@@ -133,8 +133,8 @@ def _refuse_other_pooling(module: TransformersEncoder, model: Any, preprocess: P
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' progress bar and its own report of keys for a moment: the error above says it."""
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and its own report of keys for a moment: our errors say it."""
     from transformers import utils
 
     hf_logging: Any = utils.logging

@@ -62,10 +62,11 @@ def load_open_clip_folder(
     if structure is not None:
         arguments.setdefault("img_size", structure.grid * structure.patch)
     trunk = build_timm(architecture, arguments, {}, where)
-    tower = ImageTower(trunk, _projection(state, where))
+    tower = ImageTower(trunk, _projection(state, where), architecture=architecture, arguments=arguments)
     fill(tower, {_renamed(key): value for key, value in state.items()}, where)
     if structure is not None and structure.grid * structure.patch != size:
         trunk.set_input_size(img_size=size)
+        arguments["img_size"] = size
     return LoadedModel(
         module=tower.eval(),
         preprocess=_preprocess(config.get("preprocess_cfg", {}), size, where),

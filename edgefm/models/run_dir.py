@@ -6,16 +6,17 @@ Not checkpoints: `train/` keeps optimizer and loop state beside these files whil
     model.safetensors    the weights, float32, same bytes for same weights
     edgefm.json          task, preprocessing, licence, ancestors
     recipe.yaml          the recipe as used, defaults filled in
+
+A classifier on any other model has files of its own: `probe_dir.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -25,8 +26,12 @@ from ..spec.manifest import Ancestor
 from ..spec.preprocess import Preprocess
 from ..spec.recipe import Recipe
 from ..spec.task import Task
+from .base_dir import write_json
 from .contract import read_json
 from .loaded import LoadedModel
+
+if TYPE_CHECKING:
+    from .probe_dir import Base
 
 CARD = "edgefm.json"
 
@@ -43,21 +48,27 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ancestors: tuple[Ancestor, ...] = ()
 
 
-def save_run(folder: Path, model: LoadedModel, recipe: Recipe, lineage: Sequence[Ancestor]) -> None:
+def save_run(folder: Path, model: LoadedModel, recipe: Recipe, lineage: Sequence[Ancestor], base: Base | None = None) -> None:
     """Write a run directory into `folder`, which exists; files already there are replaced.
 
     Args:
-        model: its module must be a timm model of ours (`TimmEncoder`), as `build_student` and the timm loaders give it.
+        model: its module must be a timm model of ours (`TimmEncoder`), as `build_student` and the timm loaders give it, or
+            have a classifier on top (`ProbeEncoder`).
         lineage: what the weights descend from, nearest first; `load_model` gives it back as `ancestors`.
+        base: of a classifier on top: where the model under it is; None saves that whole.
 
     Raises:
         InputError: another kind of module, or the folder cannot be written.
     """
-    import yaml
     from safetensors.torch import save
 
     from .encoder import TimmEncoder
+    from .probe import ProbeEncoder
+    from .probe_dir import save_probe
 
+    if isinstance(model.module, ProbeEncoder):
+        save_probe(folder, model, recipe, lineage, base)
+        return
     if not isinstance(model.module, TimmEncoder):
         raise InputError(f"{model.name} is not a timm model", expected="a timm architecture in a run directory")
     state = {key: value.detach().cpu().contiguous() for key, value in model.module.model.state_dict().items()}
@@ -71,14 +82,16 @@ def save_run(folder: Path, model: LoadedModel, recipe: Recipe, lineage: Sequence
     )
     # No metadata in the safetensors header: the library writes two or more keys in random order.
     write_atomically(folder / "model.safetensors", save(state))
-    write_atomically(folder / "config.json", _lines(_timm_config(model, model.module)))
-    write_atomically(folder / CARD, _lines(msgspec.to_builtins(card)))
-    text = yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False)
-    write_atomically(folder / "recipe.yaml", text.encode())
+    write_json(folder / "config.json", _timm_config(model, model.module))
+    write_json(folder / CARD, msgspec.to_builtins(card))
+    write_recipe(folder, recipe)
 
 
-def _lines(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """recipe.yaml: the recipe as used, defaults filled in."""
+    import yaml
+
+    write_atomically(folder / "recipe.yaml", yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False).encode())
 
 
 def _timm_config(model: LoadedModel, module: Any) -> dict[str, Any]:
@@ -113,21 +126,31 @@ def _crop_pct(preprocess: Preprocess) -> float:
     return share if floor(preprocess.size / share) == preprocess.resize_to else share * (1 - 1e-12)
 
 
-def load_run(folder: Path, *, licence: str | None = None) -> LoadedModel:
+def load_run(
+    folder: Path, *, tap: str | None = None, licence: str | None = None, trust_remote_code: bool = False
+) -> LoadedModel:
     """Restore a run directory: same weights, task, preprocessing, pooling and lineage.
 
+    Args:
+        tap: one that the caller will look for, refused where it could not be found. trust_remote_code: of a base that is code.
+
     Raises:
-        InputError: `edgefm.json` is damaged or of a newer EdgeFM, or the timm part does not load.
+        InputError: `edgefm.json` is damaged or of a newer EdgeFM, or the timm part or the base does not load.
     """
+    from .probe_dir import ProbeCard, load_probe
     from .timm_dir import load_timm_folder
 
     file = folder / CARD
     try:
-        card = msgspec.json.decode(file.read_bytes(), type=Card)
+        data = file.read_bytes()
+        probes = "base" in msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        card = msgspec.json.decode(data, type=ProbeCard if probes else Card)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} cannot be read ({error})", do="update EdgeFM, or run the verb that made this directory again"
         ) from error
+    if isinstance(card, ProbeCard):
+        return load_probe(folder, card, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     loaded = load_timm_folder(folder, read_json(folder / "config.json"), pooling=card.pooling)
     if card.pooling != "projected" and len(loaded.task.labels) != len(card.task.labels):
         raise InputError(

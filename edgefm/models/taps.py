@@ -41,7 +41,9 @@ def list_taps(source: str | Path | nn.Module, *, trust_remote_code: bool = False
         return _graph_taps(Path(source))
     loaded = load_model(source, trust_remote_code=trust_remote_code)
     if loaded.kind == "frozen":
-        raise InputError(f"{source} stands on a frozen graph", do=f"ask that: edgefm inspect {base_source(source)} --taps")
+        raise InputError(
+            f"{source} is a classifier on a frozen graph", do="ask that graph itself; edgefm.json in there names it"
+        )
     return _torch_taps(loaded)
 
 

@@ -75,10 +75,10 @@ def _load(
         from .hub import fetch_folder
 
         hub_id = text.partition(":")[2]
-        return _load_folder(fetch_folder(hub_id), licence=licence, hub_id=hub_id.partition("@")[0])
+        return _load_folder(fetch_folder(hub_id), licence, hub_id.partition("@")[0], tap, trust_remote_code)
     path = Path(text.removeprefix("local-dir:"))
     if path.is_dir():
-        return _load_folder(path, licence=licence, hub_id=None)
+        return _load_folder(path, licence, None, tap, trust_remote_code)
     if path.is_file():
         return _load_file(path, tap=tap, licence=licence)
     if ".py:" in text:
@@ -92,13 +92,15 @@ def _load(
     return load_timm_name(text, licence=licence)
 
 
-def _load_folder(folder: Path, *, licence: str | None, hub_id: str | None) -> LoadedModel:
+def _load_folder(
+    folder: Path, licence: str | None, hub_id: str | None, tap: str | None, trust_remote_code: bool
+) -> LoadedModel:
     from .contract import read_json
 
     if (folder / "edgefm.json").is_file():
         from .run_dir import load_run
 
-        return load_run(folder, licence=licence)
+        return load_run(folder, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     if (folder / "open_clip_config.json").is_file():
         from .open_clip import load_open_clip_folder
 

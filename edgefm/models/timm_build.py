@@ -6,6 +6,7 @@ Not a loader: no weights are read, and timm's own search for them is switched of
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from timm.layers.mlp import SwiGLUPacked
 from timm.models import PretrainedCfg
 
 from ..errors import InputError
+from .weights import misfits
 
 FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
 # Where timm would look for weights, and how.
@@ -50,3 +52,12 @@ def build_timm(architecture: str, arguments: Mapping[str, Any], cfg: Mapping[str
         raise InputError(
             f"timm's {architecture} cannot be built with the model_args in {where} ({error})", do="correct its config.json"
         ) from error
+
+
+def rebuilds(model: torch.nn.Module, architecture: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether name and arguments, as JSON holds them, build a model like this one: a user's Python may say too little."""
+    try:
+        json.dumps(arguments)
+        return not misfits(build_timm(architecture, arguments, {}, architecture), model.state_dict())
+    except (InputError, TypeError, RuntimeError):
+        return False

@@ -186,3 +186,18 @@ def test_tokens_whose_pooling_nobody_states_are_refused(tmp_path: Path, tiny_vit
     folder = write_timm_folder(tmp_path / "open", "vit_tiny_patch16_224", tiny_vit, model_args=stated)
     with pytest.raises(InputError, match="pooling of its tokens open"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50", "deit_tiny_distilled_patch16_224"], ids=["convolution", "two heads"])
+def test_a_classifier_that_is_no_single_layer_answers_by_its_own_way(tmp_path: Path, name: str) -> None:
+    stated: dict[str, object] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_chs": 8}
+    if name != "resnetv2_50":
+        stated = {"img_size": 32, "depth": 1, "embed_dim": 32, "num_heads": 2}
+    model = randomise(timm.create_model(name, num_classes=3, **stated))
+    cfg = {"input_size": [3, 32, 32], "fixed_input_size": False}
+    loaded = load_model(write_timm_folder(tmp_path / "odd", name, model, num_classes=3, model_args=stated, cfg=cfg))
+    x = X[:, :, :32, :32]
+    with torch.no_grad():
+        logits, embedding, _ = loaded.module(x)
+        torch.testing.assert_close(logits, model(x))
+        torch.testing.assert_close(embedding, model.forward_head(model.forward_features(x), pre_logits=True))
