@@ -157,8 +157,11 @@ def test_pairs_in_fp32_are_held_to_round_off_and_others_are_only_told() -> None:
     near = contender("near", lambda level: level + 5e-4)
     far = contender("far", lambda level: level + 2e-3)
     small = contender("small", lambda level: level + 0.2, precision="int8")
-    pairs = {(pair["one"], pair["other"]): pair for pair in between(answered(images, contender("one"), near, far, small))}
-    assert len(pairs) == 6
+    other = contender("other small", lambda level: level + 0.1, precision="int8")
+    answers = answered(images, contender("one"), near, far, small, other)
+    pairs = {(pair["one"], pair["other"]): pair for pair in between(answers)}
+    assert len(pairs) == 10
+    assert pairs["small", "other small"]["passed"]
     assert pairs["one", "near"]["passed"]
     assert not pairs["one", "far"]["passed"]
     assert pairs["one", "far"]["exact"]
