@@ -24,21 +24,30 @@ from . import VERBS, __version__
 
 SHORT = {"teacher": "-t", "student": "-s", "data": "-d", "out": "-o"}
 SECTIONS = {
-    "Make a small model": ("quickstart", "distill", "quantize", "export"),
+    "Make a small model": ("quickstart", "adapt", "distill", "quantize", "export"),
     "Prove it": ("verify", "bench"),
     "Use it": ("run", "inspect", "slim"),
     "This machine": ("doctor",),
 }
-METAVARS = {"recipe": "FILE.yaml", "set": "A.B=C", "out": "PATH", "keep": "VARIANT", "engines": "ENGINE", "licence": "SPDX"}
+METAVARS = {
+    "against": "MODEL",
+    "recipe": "FILE.yaml",
+    "set": "A.B=C",
+    "out": "PATH",
+    "keep": "VARIANT",
+    "engines": "ENGINE",
+    "licence": "SPDX",
+}
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 TYPES = {"Any": Any, "Literal": Literal, "Path": Path}  # the names that annotations of a verb's parameters use
 LEVELS = ("error", "warning", "info", "debug")
 INTRODUCTION = """Turn a large medical foundation model into one small file that a hospital PC can run.
 
-distill teaches a small student, quantize makes it int8 and refuses if decisions change, run answers from one .efm file."""
+adapt makes a teacher of your task, distill a small student of the teacher, quantize makes it int8 and refuses if decisions change, run answers from one .efm file."""
 EXAMPLES = """
   edgefm quickstart                                          the whole road on generated images, minutes
-  edgefm distill -t TEACHER -s mobile -d data.csv -o runs/student
+  edgefm adapt MODEL -d data.csv -o runs/teacher             if the model does not know your task
+  edgefm distill -t runs/teacher -s mobile -d data.csv -o runs/student
   edgefm quantize runs/student -d data.csv -o model.efm
   edgefm run model.efm scans/ --json
 

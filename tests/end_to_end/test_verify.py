@@ -40,7 +40,7 @@ def test_the_bundle_answers_as_the_student_it_came_from(copied):
 def test_what_cannot_be_measured_is_said_in_a_line(copied):
     for words, said in (
         (("-d", "nowhere.csv"), "there is no data at nowhere.csv"),
-        (("-d", "images"), "images has no images in the split 'test'"),
+        (("-d", "images", "--split", "tset"), "'tset' is not one of 'test', 'val'"),
         (("-d", DATA, "--against", "nothing.efm"), "nothing.efm"),
         (("-d", DATA, "-o", "images/0.png"), "is a file"),
         (("-d", DATA, "--set", "data.positve=x"), "data.positve"),
