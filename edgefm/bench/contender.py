@@ -70,7 +70,7 @@ class Started:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         start = time.perf_counter()
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, msgspec.json.encode(settings).decode()],
+            [sys.executable, "-c", code, msgspec.json.encode(settings).decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -77,15 +77,22 @@ def test_a_limit_of_memory_is_told_where_it_limits(files):
     assert memory_gib() == {"total": 8.0, "limit": 2.0}
 
 
-def stat(user: int, idle: int, steal: int = 0) -> str:
+def stat(user: int, idle: int, steal: int = 0, iowait: int = 0) -> str:
     """/proc/stat with two usable processors and one that others own, which is always busy."""
-    line = f"{user} 0 0 {idle} 0 0 0 {steal} 0 0"
+    line = f"{user} 0 0 {idle} {iowait} 0 0 {steal} 0 0"
     return f"cpu  9 9 9 9\ncpu0 {line}\ncpu1 {line}\ncpu2 {10 * (user + idle)} 0 0 0 0 0 0 0 0 0\nintr 5\n"
 
 
 @pytest.mark.parametrize(
     ("after", "own", "others"),
-    [((0, 100), 0.0, 0.0), ((100, 0), 0.0, 1.0), ((50, 50), 1.0, 0.0), ((50, 50), 0.5, 0.25), ((0, 50, 50), 0.0, 0.5)],
+    [
+        ((0, 100), 0.0, 0.0),
+        ((100, 0), 0.0, 1.0),
+        ((50, 50), 1.0, 0.0),
+        ((50, 50), 0.5, 0.25),
+        ((0, 50, 50), 0.0, 0.5),
+        ((50, 0, 0, 50), 0.0, 0.5),
+    ],
 )
 def test_others_are_what_was_not_idle_and_not_ours(files, monkeypatch, after, own, others):
     monkeypatch.setattr(room.os, "sysconf", lambda name: 100)
