@@ -7,30 +7,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).resolve().parent / "results"
 sys.path.insert(0, str(RESULTS.parent.parent))  # the checkout, so that the benchmarks need no installed edgefm
+
+from edgefm.bench import latency  # noqa: E402
+from edgefm.bench import machine as facts  # noqa: E402
+from edgefm.bench.latency import Timing, timing  # noqa: E402
+
 LIBRARIES = ("edgefm", "numpy", "Pillow", "onnxruntime", "openvino", "torch", "timm", "nncf", "opencv-python-headless")
-
-
-PAUSE = 0.005  # seconds before each call, so that threads of the one before, which spin for more work, have gone to sleep
-LOAD_BEFORE = round(os.getloadavg()[0], 2)
-
-
-class Timing(NamedTuple):
-    """Milliseconds of one contender over `n` runs."""
-
-    p50: float
-    p95: float
-    n: int
+WATCH = facts.Watch()
 
 
 class Process(NamedTuple):
@@ -43,51 +35,14 @@ class Process(NamedTuple):
 
 
 def machine() -> dict[str, Any]:
-    """What ran and where: CPU, instruction sets, usable threads, memory, load, versions of Python and the libraries."""
-    from edgefm.runtime.cpu import cpu_features, cpu_name, usable_threads
-
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return {
-        "cpu": cpu_name(),
-        "features": sorted(name for name, there in cpu_features().items() if there),
-        "cores": os.cpu_count(),
-        "usable_threads": usable_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_before": LOAD_BEFORE,
-        "system": f"{platform.system()} {platform.release()}",
-        "versions": versions,
-    }
-
-
-def timing(milliseconds: Sequence[float]) -> Timing:
-    """Median and 95th percentile (nearest rank) of one contender's runs."""
-    ordered = sorted(milliseconds)
-    p50, p95 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95))
-    return Timing(round(p50, 4), round(p95, 4), len(ordered))
+    """What ran and where: CPU, instruction sets, usable threads, memory, versions, load, and what others used of it."""
+    return {**facts.machine(LIBRARIES), **WATCH.seen()}
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], runs: int, warmup: int = 3) -> dict[str, Timing]:
-    """Call each contender once per round, in an order that turns by one each round, so that none always follows the same one.
-
-    Args:
-        contenders: name to a callable that does the whole work once.
-        runs: rounds that count; warmup: rounds before them that do not.
-    """
-    names = list(contenders)
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(warmup + runs):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            time.sleep(PAUSE)
-            start = time.perf_counter()
-            contenders[name]()
-            if turn >= warmup:
-                taken[name].append((time.perf_counter() - start) * 1e3)
-    return {name: timing(values) for name, values in taken.items()}
+    """Call each contender, which does the whole work once, in turn (see `edgefm.bench.latency.alternate`)."""
+    calls = {name: latency.timed(call) for name, call in contenders.items()}
+    return {name: timing(taken) for name, taken in latency.alternate(calls, runs, warmup=warmup).items()}
 
 
 def ratio(a: Timing, b: Timing) -> float:

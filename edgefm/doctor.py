@@ -39,13 +39,15 @@ SENTENCES = {
 
 def examine() -> dict[str, Any]:
     """Everything `edgefm doctor` tells, as plain values (see `api.doctor`)."""
+    from .bench.machine import memory_gib
+
     engines = {"openvino": _openvino(), "onnx": _onnxruntime()}
     return {
         "edgefm": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
-        "memory_gib": _memory(),
+        "memory_gib": memory_gib(),
         "gpus": _gpus(),
         "native": _native(),
         "engines": engines,
@@ -67,25 +69,6 @@ def _cpu() -> dict[str, Any]:
         "has": [name for name in names if features.get(name)],
         "lacks": [name for name in names if not features.get(name)],
         "machine_id": machine_id(),
-    }
-
-
-def _memory() -> dict[str, float | None]:
-    """Memory of the machine and of this process's cgroup, GiB; None where unknown or without limit."""
-
-    def read(path: str) -> str:
-        try:
-            return Path(path).read_text()
-        except OSError:
-            return ""
-
-    total = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
-    limit = read("/sys/fs/cgroup/memory.max").strip() or read("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
-    whole = int(total[1]) / 2**20 if total else None
-    cut = int(limit) / 2**30 if limit.isdigit() else None
-    return {
-        "total": round(whole, 1) if whole else None,
-        "limit": round(cut, 1) if cut and whole and cut < whole else None,
     }
 
 
