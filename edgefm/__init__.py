@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-VERBS = ("quickstart", "distill", "quantize", "export", "verify", "bench", "run", "inspect", "slim", "doctor")
+VERBS = ("quickstart", "adapt", "distill", "quantize", "export", "verify", "bench", "run", "inspect", "slim", "doctor")
 _CLASSES = {
     "Session": "edgefm.runtime.session",
     "Answer": "edgefm.runtime.session",

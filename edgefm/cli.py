@@ -43,7 +43,8 @@ TYPES = {"Any": Any, "Literal": Literal, "Path": Path}  # the names that annotat
 LEVELS = ("error", "warning", "info", "debug")
 INTRODUCTION = """Turn a large medical foundation model into one small file that a hospital PC can run.
 
-adapt makes a teacher of your task, distill a small student of the teacher, quantize makes it int8 and refuses if decisions change, run answers from one .efm file."""
+adapt makes a teacher of your task, distill teaches a small student, quantize makes it int8 and refuses if decisions change,
+run answers from one .efm file."""
 EXAMPLES = """
   edgefm quickstart                                          the whole road on generated images, minutes
   edgefm adapt MODEL -d data.csv -o runs/teacher             if the model does not know your task

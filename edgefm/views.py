@@ -258,6 +258,7 @@ def _dump(value: dict[str, Any]) -> None:
 
 VIEWS: dict[str, Callable[[Any, bool], int]] = {
     "quickstart": show_quickstart,
+    "adapt": show_output,
     "distill": show_output,
     "quantize": show_output,
     "export": show_output,

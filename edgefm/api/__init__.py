@@ -3,8 +3,8 @@
 Not the work itself: each verb lives in the room of its name, and nothing heavy is imported before it is called.
 """
 
-from .compress import distill, export, quantize, quickstart
+from .compress import adapt, distill, export, quantize, quickstart
 from .prove import bench, verify
 from .use import doctor, inspect, run, slim
 
-__all__ = ["bench", "distill", "doctor", "export", "inspect", "quantize", "quickstart", "run", "slim", "verify"]
+__all__ = ["adapt", "bench", "distill", "doctor", "export", "inspect", "quantize", "quickstart", "run", "slim", "verify"]

@@ -46,6 +46,68 @@ def quickstart(
         return walk(data, Path(out), recipe=settings, force=force, report=say, bar=bar)
 
 
+def adapt(
+    model: Any,
+    data: str | Path,
+    out: str | Path,
+    *,
+    method: Literal["linear", "full"] = "linear",
+    recipe: str | Path | None = None,
+    set: tuple[str, ...] = (),
+    seed: int | None = None,
+    device: str = "cpu",
+    tap: str | None = None,
+    licence: str | None = None,
+    trust_remote_code: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Path:
+    """Make a teacher of your task out of a foundation model.
+
+    linear leaves the model as it is and fits a classifier on its features; full fine-tunes every weight. A run that was
+    stopped goes on with --resume, and ends as if it had not been.
+
+    Args:
+        model: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
+        data: a CSV, a folder of class folders, a MedMNIST .npz, medmnist:NAME or phantom:NAME, with labels.
+        out: the run directory to write. It holds a timm model whole; of others linear names the place, so leave them there.
+        method: what learns, the classifier or everything.
+        recipe: settings in YAML; every one has a default.
+        set: one setting, over the recipe's; may be given many times.
+        seed: of weights, order and views.
+        device: cpu, cuda or cuda:N.
+        tap: the inner node that is the model's embedding; `edgefm inspect MODEL --taps` lists them.
+        licence: the model's licence as an SPDX id, where its source states none.
+        trust_remote_code: run Python code that comes with the model.
+        resume: go on where a stopped run left off.
+        force: replace OUT if it exists.
+        dry_run: tell what would be done, with minutes, disk and memory; do nothing.
+
+    Returns:
+        `out`, a run directory that every verb takes as MODEL.
+    """
+    from ..adapt import adapt as adapt_model
+
+    with Bar() as bar:
+        return adapt_model(
+            model,
+            data,
+            Path(out),
+            method=method,
+            recipe=read_recipe(recipe, set, seed=seed),
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            device=device,
+            tap=tap,
+            licence=licence,
+            trust_remote_code=trust_remote_code,
+            report=say,
+            bar=bar,
+        )
+
+
 def distill(
     teacher: Any,
     data: str | Path,

@@ -1,0 +1,88 @@
+"""The verb: load model and data, let it learn the task by one of two methods, write a run directory.
+
+Not the methods: `linear.py` and `full.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError
+from ..partial import check_output, partial_folder
+from ..spec.recipe import Recipe
+from ..train.checkpoint import STATE
+from ..train.processes import join
+from ..train.progress import Report, no_bar, silent
+from .full import full, prepare_full
+from .job import load_job
+from .linear import linear, prepare_linear
+from .plan import plan_full, plan_linear
+
+
+def adapt(
+    model: Any,
+    data: str | Path,
+    out: Path,
+    *,
+    method: Literal["linear", "full"],
+    recipe: Recipe,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    device: str = "cpu",
+    tap: str | None = None,
+    licence: str | None = None,
+    trust_remote_code: bool = False,
+    report: Callable[[str], None] = silent,
+    bar: Callable[[float, float], None] = no_bar,
+) -> Path:
+    """Make a teacher of the task that the labels of `data` state, out of `model`.
+
+    `linear` leaves the model as it is and fits a classifier on its features; C is chosen on `val`. `full` changes every weight
+    and keeps the epoch that is best on `val`, or the last one without such images.
+
+    Args:
+        model: any MODEL; for `full` one of timm, transformers or open_clip.
+        data: with labels. Those of `calibrate` and `test` are not looked at.
+        out: the run directory to write. A timm model is in it whole, as is any model that `full` has changed; of others it
+            names the place, and the model must stay there.
+        resume: go on with `out`.partial: from the features that are there, or from the last checkpoint.
+        dry_run: report what would be done, with minutes, disk and memory; write nothing.
+        tap, licence, trust_remote_code: see `models.load_model`.
+        report: takes a line at a time. bar: takes the share done, 0 to 1, and the seconds left.
+
+    Returns:
+        `out`: the run directory with `evaluation.json` and `metrics.jsonl` beside what `save_run` writes.
+
+    Raises:
+        InputError: no labels, a class without images in `train`, no `val` to choose C by, or anything else about model, data or
+            output that cannot be used; features or a loss that are not finite.
+    """
+    out = Path(out)
+    check_output(out, force)
+    options = {"tap": tap, "licence": licence, "trust_remote_code": trust_remote_code, "device": device}
+    job = load_job(model, data, recipe, **options, look=not dry_run)  # type: ignore[arg-type]
+    if method == "linear":
+        target, base = prepare_linear(job)
+        if base is not None and base.source == str(out.resolve()):
+            raise InputError(f"the new run stands on {out}, which it would replace", do="choose another -o")
+        for line in (*job.notes, *(plan_linear(job, target, base) if dry_run else ())):
+            report(line)
+        if not dry_run:
+            with partial_folder(out, force=force, resume=resume) as folder:
+                linear(job, folder, target, base, Report(report, bar))
+            shutil.rmtree(out / STATE)
+        return out
+    learner, processes = prepare_full(job), join(job.device)
+    told = Report(report, bar) if processes.main else Report()
+    for line in (*job.notes, *(plan_full(job, learner) if dry_run else ())):
+        told.line(line)
+    if not dry_run:
+        with processes.run_folder(out, force=force, resume=resume) as folder:
+            full(job, folder, learner, processes, resume=resume, report=told)
+        if processes.main:
+            shutil.rmtree(out / STATE)
+    return out
