@@ -65,7 +65,7 @@ clean:
 
 # The interpreter, then what demo and test need on top. Editable, so that both share one environment.
 $(VENV)/python.stamp:
-	python="$(PYTHON)"
+	@python="$(PYTHON)"
 	if [ -z "$$python" ]; then
 	  for each in python3.12 python3.11 python3.13 python3; do
 	    if $$each -c '$(SUITABLE)' 2>/dev/null; then python=$$each; break; fi
@@ -75,6 +75,7 @@ $(VENV)/python.stamp:
 	  echo "make: no Python 3.11 to 3.13 with venv was found. Install one (Debian: apt install python3 python3-venv) or say PYTHON=/path/to/python." >&2
 	  exit 2
 	fi
+	echo "Making $(VENV) with $$("$$python" -V)."
 	"$$python" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	touch $@
