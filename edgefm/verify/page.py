@@ -63,7 +63,8 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
             rows = [(label, [_value(each["labels"][label][label_metric]) for each in variants]) for label in labels]
-            yield Section(f"{NAMES[label_metric]} of each label", [each["name"] for each in variants], rows)
+            name = NAMES[label_metric]
+            yield Section(f"{name[0].upper()}{name[1:]} of each label", [each["name"] for each in variants], rows)
     if everything and found["between"]:
         rows = [
             (f"{pair['one']} and {pair['other']}", [_plain(pair["flips"]), _small(pair["largest_difference"])])
@@ -105,9 +106,10 @@ def conclusions(found: Record) -> list[str]:
     parity, pairs = found["parity"], [pair for pair in found["between"] if pair["exact"]]
     lines = []
     if parity["passed"]:
-        lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
+        if parity["inputs"]:
+            lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
         lines += [
-            f"Parity holds: {pair['one']} and {pair['other']} are {_small(pair['largest_difference'])[0]} apart at most"
+            f"Parity holds between {pair['one']} and {pair['other']}: {_small(pair['largest_difference'])[0]} apart at most"
             + ("." if pair["flips"] is None else f", {_count(pair['flips'], 'decision')} changed.")
             for pair in pairs
         ]

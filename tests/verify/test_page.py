@@ -84,6 +84,11 @@ def test_the_conclusions_say_what_holds_what_could_not_run_and_what_to_know() ->
         "Without openvino-fp32: OpenVINO is not installed.",
         "Note: something to know.",
     ]
+    exact = {"one": "a-fp32", "other": "b-fp32", "largest_difference": 2e-7, "flips": 1, "exact": True, "passed": True}
+    bare = {"passed": True, "limit": 1e-3, "inputs": 0, "reasons": []}
+    assert conclusions(record(between=[exact], parity=bare, left_out={}, notes=[])) == [
+        "Parity holds between a-fp32 and b-fp32: 2e-07 apart at most, 1 decision changed."
+    ]
     broken = {"passed": False, "limit": 1e-3, "inputs": 9, "reasons": ["a and b are 0.2 apart"]}
     assert conclusions(record(parity=broken))[0] == "PARITY IS BROKEN: a and b are 0.2 apart."
 
@@ -102,7 +107,7 @@ def test_markdown_has_every_table_and_no_markup_of_strangers() -> None:
 def test_each_label_has_a_line_and_markdown_has_all_its_metrics() -> None:
     labels = {label: {name: interval(0.5, 0.4, 0.6) for name in ("auc", "sensitivity", "brier")} for label in ("a", "b")}
     found = record(variants=[variant("onnx-fp32", reference=True, labels=labels)], between=[])
-    assert [section.title for section in sections(found)] == ["AUC of each label", "sensitivity of each label"]
+    assert [section.title for section in sections(found)] == ["AUC of each label", "Sensitivity of each label"]
     assert [name for name, _ in next(sections(found)).rows] == ["a", "b"]
     assert "## Brier of each label" in markdown(found)
 
