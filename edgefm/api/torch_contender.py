@@ -87,7 +87,7 @@ def torch_work(*, model: str, precision: str, trust_remote_code: bool, image: st
             "version": f"torch-{torch.__version__}",
             "precision": _ran_in(module, prepared, run),
             "threads": torch.get_num_threads(),
-            "model": loaded.name,
+            "source": loaded.name,
         },
     )
 

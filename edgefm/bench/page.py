@@ -90,6 +90,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
 def circumstances(found: dict[str, Any]) -> list[str]:
     """Files, image and machine, a line each."""
     machine, image, load = found["machine"], found["image"], found["load"]
+    rivals = sorted({each["source"] for each in found["contenders"] if each.get("source")})
     size = " x ".join(map(str, image["shape"]))
     versions = sorted({each["version"] for each in found["contenders"] if each.get("version")})
     clock, limit = machine["frequency"], machine["memory_gib"]["limit"]
@@ -97,6 +98,7 @@ def circumstances(found: dict[str, Any]) -> list[str]:
     quota = f", quota {machine['cgroup_quota']:g}" if machine["cgroup_quota"] else ""
     return [
         *[f"bundle     {each['file']}, {_figure(each['bytes'] / 1e6)} MB, id {each['id'][:16]}" for each in found["bundles"]],
+        *[f"rival      {source}" for source in rivals],
         f"image      {'generated ' if image['generated'] else ''}{image['kind']}, {size}, {image['dtype']}",
         f"processor  {machine['cpu']}, {found['threads']} of {machine['usable_threads']} threads{cores}{quota}",
         *([f"clock      {clock['governor']}, up to {clock['max_mhz']} MHz"] if clock else []),

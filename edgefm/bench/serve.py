@@ -29,7 +29,7 @@ class Work(NamedTuple):
     Attributes:
         answer: from the image file to the answer.
         model: the model alone, from the prepared tensor to its outputs.
-        facts: engine, version, precision (that really ran, read back) and threads.
+        facts: engine, version, precision (that really ran, read back) and threads; of a rival the source of its weights, too.
     """
 
     answer: Callable[[], object]

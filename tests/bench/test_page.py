@@ -22,7 +22,7 @@ def contender(name: str, p50: float, **fields: Any) -> dict[str, Any]:
 
 
 def rival(name: str, p50: float) -> dict[str, Any]:
-    found = contender(name, p50, rival=True, version="torch-2.15.0")
+    found = contender(name, p50, rival=True, version="torch-2.15.0", source="densenet121_cxr")
     del found["bytes"], found["start"]["first"]
     return found
 
@@ -130,7 +130,14 @@ def test_the_circumstances_say_what_limits_the_machine():
         "memory_gib": {"total": 23.5, "limit": 4.0},
     }
     text = "\n".join(circumstances(found(machine=machine)))
-    for words in ("quota 1.5", "powersave, up to 3600 MHz", "limited to 4.0 GiB", "torch-2.15.0", "0.1 before, 1.4 after"):
+    for words in (
+        "quota 1.5",
+        "powersave, up to 3600 MHz",
+        "limited to 4.0 GiB",
+        "torch-2.15.0",
+        "rival      densenet121_cxr",
+        "0.1 before, 1.4 after",
+    ):
         assert words in text
 
 

@@ -88,5 +88,6 @@ def test_in_its_own_process_it_uses_the_threads_that_it_is_given(run_folder: Pat
     contender = torch_contenders(f"torch:{run_folder}", trust_remote_code=False)[0]
     with Started(contender, image=picture, threads=1) as started:
         assert (started.facts["threads"], started.facts["precision"]) == (1, "fp32")
+        assert started.facts["source"] == "test_efficientnet"
         assert started.ask("answer") > 0
         assert started.ask("model") > 0
