@@ -87,7 +87,7 @@ def bench(
 
     Args:
         bundles: the .efm files.
-        against: torch:MODEL, any MODEL that torch runs; fp32, and bf16 where the processor has it.
+        against: a rival, torch:MODEL for any MODEL that torch runs; in fp32, and in bf16 where the processor has it.
         out: a folder for bench.json and bench.md.
         image: the image that all answer for; a generated one by default.
         runs: how often each answers, warm.
