@@ -69,7 +69,7 @@ def verify(
             bundle,
             dataset,
             reference,
-            groups=_groups(dataset),
+            groups=groups(dataset),
             about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
@@ -140,7 +140,7 @@ def _some(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
 
 
-def _groups(dataset: Dataset) -> np.ndarray:
+def groups(dataset: Dataset) -> np.ndarray:
     """Who belongs together, `[N]`: images of one patient; where patients are unknown, copies of one image."""
     import numpy as np
 
@@ -158,11 +158,15 @@ def _reference(against: Any, recipe: Recipe, trust_remote_code: bool, allow_refu
         contenders, _ = variants_of(_open(Path(against), allow_refused, opened))
         best = in_fp32(contenders) or contenders[0]
         return replace(best, name=f"{Path(against).stem}: {best.name}")
-    return _torch_reference(against, recipe, trust_remote_code)
+    return torch_reference(against, window=recipe.preprocess.window16, trust_remote_code=trust_remote_code)
 
 
-def _torch_reference(against: Any, recipe: Recipe, trust_remote_code: bool) -> Contender:
-    """A model in torch, in fp32 on the CPU, one image at a time; 16-bit pixels through the recipe's window if it states one."""
+def torch_reference(against: Any, *, window: tuple[float, float] | None = None, trust_remote_code: bool = False) -> Contender:
+    """Any MODEL in torch, in fp32 on the CPU, one image at a time; 16-bit pixels through `window`, if there is one.
+
+    Raises:
+        InputError: as `models.load_model`, or the model is in training mode.
+    """
     from msgspec.structs import replace as changed
 
     from .export.onnx import check_mode
@@ -171,7 +175,6 @@ def _torch_reference(against: Any, recipe: Recipe, trust_remote_code: bool) -> C
 
     model = load_model(against, trust_remote_code=trust_remote_code)
     check_mode(model.module, model.name)
-    window = recipe.preprocess.window16
 
     def predict(batch: np.ndarray) -> dict[str, np.ndarray]:
         import torch

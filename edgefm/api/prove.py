@@ -102,7 +102,7 @@ def bench(
     from ..bench.bench import bench as measure
     from ..bench.page import check_folder, write_page
     from ..data.radiograph import radiograph
-    from .torch_contender import torch_contenders
+    from ..torch_contender import torch_contenders
 
     folder = None if out is None else Path(out)
     if folder is not None:

@@ -11,7 +11,7 @@ from PIL import Image
 from edgefm.bench.contender import Started
 from edgefm.errors import InputError
 
-from .conftest import MakeBundle
+from .runtime.conftest import MakeBundle, _no_variant_from_outside, make_bundle  # noqa: F401
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
@@ -38,7 +38,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: object, picture: Path, precision: str, threads: int = 1):
-    from edgefm.api.torch_contender import torch_work
+    from edgefm.torch_contender import torch_work
 
     before = torch.get_num_threads()
     try:
@@ -72,8 +72,8 @@ def test_a_frozen_graph_is_no_rival_in_torch(make_bundle: MakeBundle, picture: P
 
 @pytest.mark.parametrize(("has", "names"), [({}, ["torch fp32"]), ({"amx_bf16": True}, ["torch fp32", "torch bf16"])])
 def test_bf16_is_tried_where_the_processor_has_it(monkeypatch, has, names):
-    from edgefm.api.torch_contender import torch_contenders
     from edgefm.runtime import cpu
+    from edgefm.torch_contender import torch_contenders
 
     monkeypatch.setattr(cpu, "cpu_features", lambda: has)
     found = torch_contenders("torch:hf-hub:owner/name", trust_remote_code=True)
@@ -83,7 +83,7 @@ def test_bf16_is_tried_where_the_processor_has_it(monkeypatch, has, names):
 
 
 def test_in_its_own_process_it_uses_the_threads_that_it_is_given(run_folder: Path, picture: Path):
-    from edgefm.api.torch_contender import torch_contenders
+    from edgefm.torch_contender import torch_contenders
 
     contender = torch_contenders(f"torch:{run_folder}", trust_remote_code=False)[0]
     with Started(contender, image=picture, threads=1) as started:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from .errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..bench.contender import Contender
-    from ..bench.serve import Work
+    from .bench.contender import Contender
+    from .bench.serve import Work
 
 PREFIX = "torch:"
 
@@ -27,8 +27,8 @@ def torch_contenders(against: str, *, trust_remote_code: bool) -> list[Contender
     Raises:
         InputError: another form.
     """
-    from ..bench.contender import Contender
-    from ..runtime.cpu import cpu_features
+    from .bench.contender import Contender
+    from .runtime.cpu import cpu_features
 
     model = against.removeprefix(PREFIX)
     if not against.startswith(PREFIX) or not model:
@@ -38,7 +38,7 @@ def torch_contenders(against: str, *, trust_remote_code: bool) -> list[Contender
     return [
         Contender(
             name=f"torch {precision}",
-            load="edgefm.api.torch_contender:torch_work",
+            load="edgefm.torch_contender:torch_work",
             settings={"model": model, "precision": precision, "trust_remote_code": trust_remote_code},
             known={"rival": True},
         )
@@ -53,11 +53,11 @@ def torch_work(*, model: str, precision: str, trust_remote_code: bool, image: st
         InputError: whatever is wrong with it; or a frozen graph, which torch does not run.
         MissingExtra: torch is not installed.
     """
-    from ..bench.serve import Work
-    from ..models import load_model
-    from ..runtime.answer import answered
-    from ..runtime.decode import decode
-    from ..runtime.preprocess import Preprocessor
+    from .bench.serve import Work
+    from .models import load_model
+    from .runtime.answer import answered
+    from .runtime.decode import decode
+    from .runtime.preprocess import Preprocessor
 
     loaded = load_model(model, trust_remote_code=trust_remote_code)
     if loaded.kind != "torch":
