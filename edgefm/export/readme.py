@@ -14,10 +14,11 @@ ONNX = """\
 import json
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-pixels = np.asarray(Image.open("image.png"))  # uint8 or uint16, [H, W] or [H, W, C]
+image = ImageOps.exif_transpose(Image.open("image.png"))
+pixels = np.asarray(image.convert("RGB") if image.mode in ("1", "P", "LA", "PA", "CMYK") else image)  # uint8 or uint16
 bits = np.array(8 * pixels.itemsize, np.int64)
 pixels = pixels.reshape(*pixels.shape[:2], -1).astype(np.uint16)
 {outputs} = session.run([{names}], {{"pixels": pixels, "bits": bits}})
@@ -28,10 +29,11 @@ OPENVINO = """\
 import json
 import numpy as np
 import openvino
-from PIL import Image
+from PIL import Image, ImageOps
 
 model = openvino.Core().compile_model("model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-pixels = np.asarray(Image.open("image.png"))  # uint8 or uint16, [H, W] or [H, W, C]
+image = ImageOps.exif_transpose(Image.open("image.png"))
+pixels = np.asarray(image.convert("RGB") if image.mode in ("1", "P", "LA", "PA", "CMYK") else image)  # uint8 or uint16
 bits = np.array(8 * pixels.itemsize, np.int64)
 pixels = pixels.reshape(*pixels.shape[:2], -1).astype(np.uint16)
 result = model({{"pixels": pixels, "bits": bits}})
@@ -69,7 +71,8 @@ One image at a time, any size, with its preprocessing inside.
 | in | `pixels` | uint16 | `[H, W, C]`, C = 1, 3 or 4 | 0 to 255 for 8-bit images; raw values for 16-bit ones |
 | in | `bits` | int64 | scalar | 8 or 16 |
 {_outputs(task)}
-16-bit values from {low:g} to {high:g} span black to white. Convert palette images with `.convert("RGB")` first. {_rule(task)}
+16-bit values from {low:g} to {high:g} span black to white. Images of other kinds (palette, 1 bit, CMYK) become RGB first, and
+those that a camera stored turned are turned, as below: the model cannot tell. {_rule(task)}
 
 {BF16 if kind == "openvino" else ""}```python
 {code}```

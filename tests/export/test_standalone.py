@@ -60,6 +60,29 @@ def test_the_readmes_code_answers_as_the_session_does(build: Build, tmp_path: Pa
             assert max(abs(found[label] - expected[label]) for label in expected) <= 1e-3
 
 
+def test_the_readmes_code_reads_what_pillow_does_not_open_as_grey_or_rgb(build: Build, tmp_path: Path) -> None:
+    model = build("test_vit", BINARY)
+    bundle = export(model, tmp_path / "model.efm", report=quiet)
+    folder = export_standalone(model, "onnx", tmp_path / "plain", report=quiet)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    ramp = np.add.outer(np.arange(120), 2 * np.arange(60)).astype(np.uint8)
+    colour = Image.fromarray(np.dstack([ramp, ramp // 2, 255 - ramp]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(ramp).convert("1").save(folder / "bits.png")
+    Image.fromarray(ramp).convert("LA").save(folder / "grey_alpha.png")
+    colour.quantize(16).save(folder / "palette.png")
+    colour.convert("CMYK").save(folder / "cmyk.jpg")
+    colour.save(folder / "turned.jpg", exif=exif)
+    names = ["bits.png", "grey_alpha.png", "palette.png", "cmyk.jpg", "turned.jpg"]
+    plain = "\n".join(code.replace("image.png", name) for name in names)
+    answer = subprocess.run([sys.executable, "-c", plain], cwd=folder, capture_output=True, text=True, check=True)
+    with Session(bundle, variant="onnx-fp32", threads=2) as session:
+        for name, line in zip(names, answer.stdout.splitlines(), strict=True):
+            expected = session.predict(folder / name).probabilities
+            assert max(abs(eval(line)[label] - expected[label]) for label in expected) <= 1e-3, name
+
+
 def test_an_embedding_comes_without_probabilities(build: Build, tmp_path: Path) -> None:
     folder = export_standalone(build("test_convnext", make_task("embedding")), "onnx", tmp_path / "plain", report=quiet)
     assert json.loads((folder / "labels.json").read_text()) == []
