@@ -11,10 +11,11 @@ from PIL import Image
 from edgefm.bench.contender import Started
 from edgefm.errors import InputError
 
-from .runtime.conftest import MakeBundle, _no_variant_from_outside, make_bundle  # noqa: F401
+from .runtime import conftest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
+make_bundle = conftest.make_bundle  # the runtime's fixture
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgefm.models import save_run
     from edgefm.spec.recipe import Recipe
 
-    from ..export.small import build_small
+    from .export.small import build_small
 
     folder = tmp_path_factory.mktemp("run")
     save_run(folder, build_small("test_efficientnet", size=64, resize_to=64), Recipe(), ())
@@ -65,7 +66,7 @@ def test_it_answers_as_the_model_does_in_the_precision_that_it_says(run_folder: 
     assert (facts["precision"], facts["version"]) == (precision, f"torch-{torch.__version__}")
 
 
-def test_a_frozen_graph_is_no_rival_in_torch(make_bundle: MakeBundle, picture: Path):
+def test_a_frozen_graph_is_no_rival_in_torch(make_bundle: conftest.MakeBundle, picture: Path):
     with pytest.raises(InputError, match="does not run in torch"):
         load(make_bundle(), picture, "fp32")
 
