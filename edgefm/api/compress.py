@@ -114,6 +114,8 @@ def distill(
     out: str | Path,
     student: str | None = None,
     *,
+    cache: str | Path | None = None,
+    without_teacher: bool = False,
     recipe: str | Path | None = None,
     set: tuple[str, ...] = (),
     seed: int | None = None,
@@ -127,13 +129,18 @@ def distill(
 ) -> Path:
     """Teach a small student what a large teacher knows.
 
-    Labels are optional. A run that was stopped goes on with --resume, and ends as if it had not been.
+    Labels are optional; in a table, images of train may lack theirs. The teacher is asked once about each random view of an
+    image, and its answers are kept: other students, losses and temperatures take them from there. A run that was stopped goes
+    on with --resume, and ends as if it had not been.
 
     Args:
         teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         out: the run directory to write.
         student: a preset (below) or a timm name; the recipe's if left out.
+        cache: the folder for the teacher's answers, which may be deleted afterwards; teacher-cache beside OUT by default.
+        without_teacher: the control arm, to see what the teacher adds: the same student, views and number of updates, from
+            labels alone. Of the teacher only the preprocessing and the names of the classes are used.
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of weights, order and views.
@@ -158,6 +165,8 @@ def distill(
             data,
             Path(out),
             recipe=settings,
+            cache=None if cache is None else Path(cache),
+            without_teacher=without_teacher,
             resume=resume,
             force=force,
             dry_run=dry_run,

@@ -15,33 +15,31 @@ from ..train.loop import Validate, Validation
 from ..train.precision import Precision
 from ..train.predict import all_outputs, predict
 from ..verify.metrics import defined, embedding_metrics, flips, knn_accuracy, task_metrics
-from .losses import embedding_loss, logit_loss
-from .targets import spread
+from .losses import feature_loss, logit_loss, spread
 
 
-def evaluate(student: Outputs, teacher: Outputs, labels: np.ndarray | None, task: Task) -> dict[str, dict[str, float]]:
-    """Metrics of both on the same images; those that the images do not define are left out.
+def evaluate(answers: dict[str, Outputs], labels: np.ndarray | None, task: Task) -> dict[str, dict[str, float]]:
+    """Metrics of all on the same images; those that the images do not define are left out.
 
     Args:
+        answers: of the `student`, and of the `teacher` where it was asked.
         labels: of these images, or None.
 
     Returns:
-        `teacher` and `student`: the task's metrics where there are labels (kNN accuracy for embeddings);
-        `between`: `flips`, the share of decisions that differ, or `mean_cosine` of embeddings.
+        for each the task's metrics where there are labels (kNN accuracy for embeddings); and of the two `between`: `flips`, the
+        share of decisions that differ, or `mean_cosine` of embeddings.
     """
     if task.kind == "embedding":
-        one, other = student.embedding.numpy(), teacher.embedding.numpy()
-        alone = {} if labels is None else {"teacher": other, "student": one}
-        found = {who: {"knn_accuracy": knn_accuracy(rows, labels)} for who, rows in alone.items() if labels is not None}
-        return {who: defined(metrics) for who, metrics in found.items()} | {"between": embedding_metrics(one, other)}
-    answers = {
-        who: probabilities(outputs.logits.numpy(), task)
-        for who, outputs in (("teacher", teacher), ("student", student))
-        if outputs.logits is not None
-    }
-    decided = [decisions(answer, task) for answer in answers.values()]
-    found = {} if labels is None else {who: defined(task_metrics(answer, labels, task)) for who, answer in answers.items()}
-    return found | {"between": {"flips": flips(*decided)}}
+        rows = {who: outputs.embedding.numpy() for who, outputs in answers.items()}
+        found = (
+            {} if labels is None else {who: defined({"knn_accuracy": knn_accuracy(each, labels)}) for who, each in rows.items()}
+        )
+        return found | {"between": embedding_metrics(rows["student"], rows["teacher"])}
+    said = {who: probabilities(outputs.logits.numpy(), task) for who, outputs in answers.items() if outputs.logits is not None}
+    found = {} if labels is None else {who: defined(task_metrics(each, labels, task)) for who, each in said.items()}
+    if "teacher" not in said:
+        return found
+    return found | {"between": {"flips": flips(*(decisions(each, task) for each in said.values()))}}
 
 
 def validate_against_teacher(
@@ -65,7 +63,7 @@ def validate_against_teacher(
         if student.logits is not None and teacher.logits is not None and task.kind != "embedding":
             loss = logit_loss(student.logits, teacher.logits, task.kind, temperature)
         else:
-            loss = embedding_loss(student.embedding, teacher.embedding, scale)
+            loss = feature_loss(student.embedding, teacher.embedding, scale)
         return Validation({"loss": loss.item()}, (-loss.item(),))
 
     return validate

@@ -28,14 +28,23 @@ def logit_loss(student: torch.Tensor, teacher: torch.Tensor, kind: TaskKind, tem
     return temperature**2 * (p.exp() * (p - q)).sum(dim=1).mean()
 
 
-def embedding_loss(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Distance between embeddings in direction and in size, a scalar.
+def feature_loss(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Distance between features in direction and in size, a scalar: of embeddings, or of patch tokens.
 
     mean_i (1 - cos(s_i, t_i)) + mean_id huber((s_id - t_id) / scale), huber(u) = u^2 / 2 below 1, |u| - 1/2 above:
     the sum of cosine and smooth-L1 of AM-RADIO (Ranzinger et al. 2024, section 3.3), equally weighted.
 
     Args:
-        student: s, float `[N, D]`. teacher: t, the same shape, without gradient. scale: what a large difference is, above 0.
+        student: s, float `[N, D]`, or `[N, T, D]` with i over both N and T. In the teacher's space: where it is not, the
+            student's features go through a linear projector that learns along (`projector.py`), as in FitNets (Romero et al.
+            2015, section 2.2).
+        teacher: t, the same shape, without gradient. scale: what a large difference is, above 0; see `spread`.
     """
-    cosine = 1 - functional.cosine_similarity(student, teacher, dim=1).mean()
+    cosine = 1 - functional.cosine_similarity(student, teacher, dim=-1).mean()
     return cosine + functional.smooth_l1_loss(student / scale, teacher / scale)
+
+
+def spread(features: torch.Tensor) -> torch.Tensor:
+    """Root mean square of `[..., D]` about its mean over all but D, a scalar above 0."""
+    rows = features.flatten(0, -2)
+    return (rows - rows.mean(dim=0)).square().mean().sqrt().clamp_min(1e-6)

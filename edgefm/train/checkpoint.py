@@ -128,6 +128,18 @@ class Checkpoint:
                 yield f"{part}.{name}", weight
 
 
+def check_resumable(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Raise `InputError` if `folder` holds a checkpoint of another run, before work is done for it; see `Checkpoint.read`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / STATE / FILE, framework="pt") as file:
+            then = json.loads((file.metadata() or {})["state"])["identity"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return  # there is none, or it is damaged, which its reading will say
+    check_identity(folder, then, identity)
+
+
 def state_folder(folder: Path) -> Path:
     """Where a run in `folder` keeps what only a resumed run needs; made if it is not there."""
     path = folder / STATE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgefm.distill.losses import embedding_loss, logit_loss
+from edgefm.distill.losses import feature_loss, logit_loss
 
 Z = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
 V = torch.tensor([[2.0, -1.0, 0.0], [0.5, 1.0, -4.0]], dtype=torch.float64)
@@ -62,15 +62,15 @@ def test_softness_keeps_the_size_of_the_gradients() -> None:
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
 
-def test_the_embedding_loss_is_its_formula() -> None:
+def test_the_feature_loss_is_its_formula() -> None:
     scale = torch.tensor(0.7, dtype=torch.float64)
     s, t = Z.numpy(), V.numpy()
     cosine = (s * t).sum(axis=1) / np.linalg.norm(s, axis=1) / np.linalg.norm(t, axis=1)
     u = np.abs(s - t) / 0.7
     wanted = (1 - cosine).mean() + np.where(u < 1, u**2 / 2, u - 0.5).mean()
-    assert embedding_loss(Z, V, scale).item() == pytest.approx(wanted, rel=1e-12)
+    assert feature_loss(Z, V, scale).item() == pytest.approx(wanted, rel=1e-12)
 
 
-def test_the_gradient_of_the_embedding_loss_is_right() -> None:
+def test_the_gradient_of_the_feature_loss_is_right() -> None:
     z = Z.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: embedding_loss(z, V, torch.tensor(0.7, dtype=torch.float64)), (z,))
+    assert torch.autograd.gradcheck(lambda z: feature_loss(z, V, torch.tensor(0.7, dtype=torch.float64)), (z,))

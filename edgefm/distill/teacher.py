@@ -1,0 +1,93 @@
+"""A teacher that is asked, and let go once nothing more will be asked of it. Not the keeping of its answers: `cache.py`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..models import LoadedModel, Outputs
+from ..spec.recipe import AugmentRecipe
+from ..train.images import Images
+from ..train.precision import Precision, choose_precision, to_device
+from ..train.predict import predict
+
+
+class Teacher:
+    """A model in eval mode. Nothing else may hold its module, or letting it go frees nothing.
+
+    Args:
+        model: as `load_model` gives it. tap: the node that it was cut at. device: where a torch model runs.
+        window16: takes the place of the model's own.
+
+    Attributes:
+        about: what is known of the model, without its weights.
+        precision: of its answers to training images.
+    """
+
+    def __init__(
+        self, model: LoadedModel, *, device: torch.device, tap: str | None = None, window16: tuple[float, float] | None = None
+    ) -> None:
+        preprocess = model.preprocess
+        if window16 is not None:
+            preprocess = msgspec.structs.replace(preprocess, window16=window16)
+        self.about = replace(model, module=nn.Identity(), preprocess=preprocess)
+        self.tap = tap
+        self.device = device if model.kind == "torch" else torch.device("cpu")  # frozen graphs run in their own engine
+        self.precision = choose_precision(model.module, self.device, training=False)
+        self._module: nn.Module | None = model.module.eval()
+        self._tokens = hasattr(model.module, "tokens")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on beside the images, as JSON can hold it."""
+        about = self.about
+        return {"teacher": about.sha256, "tap": self.tap, "preprocess": msgspec.to_builtins(about.preprocess)}
+
+    @property
+    def here(self) -> bool:
+        """Whether it can still be asked."""
+        return self._module is not None
+
+    def ask(
+        self,
+        images: Images,
+        indexes: np.ndarray,
+        *,
+        precision: Precision,
+        view: tuple[int, int, AugmentRecipe] | None = None,
+        tokens: bool = False,
+    ) -> Iterator[tuple[np.ndarray, Outputs]]:
+        """Its answers, batch by batch; see `train.predict.predict`. tokens: with the grid of features, where it has one.
+
+        Raises:
+            InputError: it answers with numbers that are not finite; names the image.
+        """
+        assert self._module is not None
+        if self.about.kind == "torch":
+            to_device(self._module, self.device)
+        if self._tokens:
+            self._module.tokens = tokens  # type: ignore[assignment]
+        spec = self.about.preprocess
+        for chosen, outputs in predict(self._module, images, indexes, spec, device=self.device, precision=precision, view=view):
+            for each in outputs:
+                if each is not None and not (finite := torch.isfinite(each.flatten(1)).all(dim=1)).all():
+                    name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]
+                    raise InputError(
+                        f"{self.about.name} answers {name} with numbers that are not finite", do="check the model's weights"
+                    )
+            yield chosen, outputs
+
+    def let_go(self) -> None:
+        """Free its memory. It cannot be asked any more."""
+        self._module = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

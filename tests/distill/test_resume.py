@@ -1,0 +1,92 @@
+"""Runs that were stopped: what goes on ends as if it had not been, and only what belongs together goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgefm.errors import InputError
+
+from .test_distill import run
+
+Make = Callable[..., Path]
+
+
+def test_an_interrupted_run_goes_on_with_resume_only_as_it_was(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data = make_data()
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, data, tmp_path / "run", report=interrupt)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"distill.lr was 0.001 and is 0.002"):
+        run(teacher, data, tmp_path / "run", "distill.lr=0.002", resume=True)
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(data.parent / "0.png")
+    with pytest.raises(InputError, match="data was"):
+        run(teacher, data, tmp_path / "run", resume=True)
+    make_data()
+    with torch.no_grad():
+        teacher.scale[0] += 1
+    asked = teacher.asked
+    with pytest.raises(InputError, match="teacher was"):
+        run(teacher, data, tmp_path / "run", resume=True)
+    assert teacher.asked == asked + 1  # refused before it had to answer more than what its answers look like
+    with torch.no_grad():
+        teacher.scale[0] -= 1
+    teacher.asked = 0
+    run(teacher, data, tmp_path / "run", "quantize.max_drop=0.1", resume=True)  # not a setting of this verb
+    assert teacher.asked == 10  # the second view only
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.distill.conftest import Teacher
+from edgefm.distill import distill
+from edgefm.settings import load_recipe
+import torch
+torch.set_num_threads(1)
+sets = ["distill.epochs=3", "distill.views=2", "distill.batch=6"]
+distill(Teacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets), resume=sys.argv[3] == "resume",
+        report=lambda line: print(line, flush=True))
+"""
+
+
+def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(tmp_path: Path, root: Path, make_data: Make) -> None:
+    data = make_data(train=9, val=4)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def start(out: str, mode: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(data), str(tmp_path / out), mode]
+        return subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True)
+
+    killed = start("killed", "fresh")
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("epoch 2"):
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.wait()
+    killed.stdout.close()
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed.partial").is_dir()
+    for out, mode in (("killed", "resume"), ("whole", "fresh")):
+        process = start(out, mode)
+        output, _ = process.communicate()
+        assert process.returncode == 0
+        assert ("going on after epoch 2 of 3" in output) == (mode == "resume")
+    for name in ("model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
