@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
@@ -56,7 +56,7 @@ class Images:
             self._fill(out[row], index, neutral, prepare)
         return torch.from_numpy(out)
 
-    def batches(self, parts: Sequence[np.ndarray], spec: Preprocess) -> Iterator[torch.Tensor]:
+    def batches(self, parts: Sequence[np.ndarray], spec: Preprocess) -> Generator[torch.Tensor, None, None]:
         """`batch` of each part, in order, made ahead by as many threads as may run; their timing changes nothing else."""
         threads = usable_threads()
         waiting: deque[Future[torch.Tensor]] = deque()

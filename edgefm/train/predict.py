@@ -46,7 +46,7 @@ def predict(
     for chosen, windowed in zip(cut, images.batches(cut, spec)):
         with torch.no_grad(), autocast(device, precision):
             outputs: Outputs = module(model_input(windowed.to(device), chosen, spec, view))
-        outputs = Outputs(*(None if each is None else each.float().cpu() for each in outputs))
+        outputs = Outputs(*(None if each is None else each.float().cpu() for each in outputs))  # type: ignore[arg-type]
         finite = torch.isfinite(outputs.embedding if outputs.logits is None else outputs.logits).all(dim=1)
         if not finite.all():
             name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]

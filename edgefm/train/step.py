@@ -120,8 +120,9 @@ def _add(training: Training, weights: list[nn.Parameter], totals: dict[str, torc
         value
         for module in training.modules.values()
         for layer in module.modules()
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        if isinstance(layer, _BatchNorm)
         for value in (layer.running_mean, layer.running_var)
+        if value is not None
     ]
     for value in statistics:
         value.mul_(share)
