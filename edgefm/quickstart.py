@@ -1,15 +1,17 @@
-"""The whole road in minutes: teacher, student, int8 bundle, and a table of what each step costs and keeps.
+"""The whole road in minutes: teacher, student with and without it, int8 bundle, and a table of what each costs and keeps.
 
 Not a fourth way to train: it calls the rooms as a user would, with settings that are quick rather than good.
 
-    images ──fit──▶ teacher/ ──distill──▶ student/ ──quantize──▶ model.efm ──run──▶ the table, on the test images
+    images ──fit──▶ teacher/ ──distill──▶ student/ ──quantize──▶ model.efm ──verify, bench──▶ the table, on the test images
+       └──────────── labels alone ───────▶ without_teacher/ ──export──▶ without_teacher.efm ──────┘
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +19,13 @@ from .errors import GateRefused, InputError
 from .spec.recipe import AugmentRecipe, DataRecipe, DistillRecipe, QuantizeRecipe, Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from .bundle import Bundle
     from .data.dataset import Dataset
-    from .models import LoadedModel
-    from .spec.task import Task
+    from .verify.contenders import Contender
 
 TEACHER = "resnet10t"
 PASSES = 6000  # images shown to the teacher at most: more images mean fewer epochs, and never more than the student has
+RUNS = 40  # answers per contender when they are timed
 RECIPE = Recipe(
     student="test_efficientnet",  # 160 pixels, a fraction of a million weights: chosen for the sake of the minutes
     data=DataRecipe(val=0.3, test=0.2),
@@ -32,14 +33,14 @@ RECIPE = Recipe(
     distill=DistillRecipe(
         epochs=12, views=2, lr=2e-3, batch=16, augment=AugmentRecipe(rotate=0, zoom=0, brightness=0, contrast=0)
     ),
-    quantize=QuantizeRecipe(calibration_images=128),
+    quantize=QuantizeRecipe(calibration_images=128, minutes=1.0),
 )
+NAMES = ("teacher", "without_teacher", "student", "model.efm", "verify.json")
 Report = Callable[[str], None]
+Bar = Callable[[float, float], None]
 
 
-def quickstart(
-    data: str | Path, out: Path, *, recipe: Recipe, force: bool, report: Report, bar: Callable[[float, float], None]
-) -> dict[str, Any]:
+def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, report: Report, bar: Bar) -> dict[str, Any]:
     """See `api.quickstart`. A refused gate is a result here, not an error.
 
     Raises:
@@ -47,6 +48,7 @@ def quickstart(
     """
     from .data import check_images, load_data
     from .distill import distill
+    from .export.fp32 import export
     from .partial import partial_folder
     from .quantize import quantize
 
@@ -55,27 +57,36 @@ def quickstart(
     if dataset.labels is None:
         raise InputError(f"{dataset.name} has no labels", do="give labelled images, or use edgefm distill, which needs none")
     dataset = check_images(dataset)
-    test = [int(index) for index in dataset.of("test")]
+    dataset.of("test")  # an empty one is refused now
     with partial_folder(out, force=force) as folder:
-        report(f"1/4  a teacher learns from {len(dataset.of('train'))} images of {dataset.name}")
+        common: dict[str, Any] = {"recipe": recipe, "report": report, "bar": bar}
+        report(f"1/5  a teacher learns from {len(dataset.of('train'))} images of {dataset.name}")
         _fit_teacher(dataset, folder / "teacher", recipe, report, bar)
-        report(f"2/4  a student, {recipe.student}, learns from the teacher")
-        distill(folder / "teacher", recipe.student, data, folder / "student", recipe=recipe, report=report, bar=bar)
-        report("3/4  int8, and what it changes")
+        report(f"2/5  a student, {recipe.student}, learns from the teacher")
+        distill(folder / "teacher", recipe.student, data, folder / "student", **common)
+        report("3/5  the same student learns from the labels alone, for comparison")
+        distill(folder / "teacher", recipe.student, data, folder / "without_teacher", without_teacher=True, **common)
+        export(folder / "without_teacher", folder / "without_teacher.efm", report=_silent)
+        report("4/5  int8, and what it changes")
         refused = None
         try:
             quantize(folder / "student", data, folder / "model.efm", recipe=recipe, report=report)
         except GateRefused:
             refused = _reason(folder / "model.efm")
-        report(f"4/4  all of them answer for {len(test)} test images, which none has seen")
-        rows = _compare(folder, dataset, test)
+        report("5/5  all of them answer for test images that none has seen, and for the clock")
+        rows, example = _compare(folder, dataset.take(dataset.of("test")), recipe.seed, bar)
     return {
         "rows": rows,
         "refused": refused,
+        "example": example,
         "seconds": round(time.monotonic() - started, 1),
-        "paths": {name: str(out / name) for name in ("teacher", "student", "model.efm")},
+        "paths": {name: str(out / name) for name in NAMES},
         "images": {split: int((dataset.splits == split).sum()) for split in ("train", "val", "calibrate", "test")},
     }
+
+
+def _silent(line: str) -> None:
+    """The control arm's bundle only serves to measure it."""
 
 
 def _reason(bundle: Path) -> str | None:
@@ -86,7 +97,7 @@ def _reason(bundle: Path) -> str | None:
         return opened.manifest.refused
 
 
-def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, bar: Callable[[float, float], None]) -> None:
+def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, bar: Bar) -> None:
     import msgspec
 
     from .models import build_student
@@ -112,88 +123,101 @@ def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, ba
     )
 
 
-def _compare(folder: Path, dataset: Dataset, test: list[int]) -> list[dict[str, Any]]:
-    """One row per model: what it weighs, how right it is on the test images, and milliseconds from pixels to answer."""
+def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row per model: what it weighs, how right it is with intervals, what it changes, and how fast it is; and one answer.
+
+    Every way to run the two bundles and the teacher in torch answer for the same images. Flips are against the student's fp32.
+    """
+    import numpy as np
+
     from .bundle import open_bundle
+    from .partial import write_atomically
+    from .runtime.session import Session
+    from .verification import groups, torch_reference
+    from .verify.answers import collect
+    from .verify.contenders import in_fp32, variants_of
+    from .verify.statement import statements
+
+    model, control = folder / "model.efm", folder / "without_teacher.efm"
+    with ExitStack() as opened:
+        bundles = [opened.enter_context(open_bundle(path)) for path in (model, control)]
+        own, alone = (variants_of(bundle)[0] for bundle in bundles)
+        teacher = replace(torch_reference(folder / "teacher"), name="teacher, torch")
+        student, other = in_fp32(own), in_fp32(alone)
+        assert student is not None
+        assert other is not None
+        named = [replace(each, name=f"student, {each.name}") for each in own]
+        other = replace(other, name=f"without teacher, {other.name}")
+        base = named[own.index(student)]
+        answers = collect(test, [teacher, other, *named], reference=base, embeddings=False, bar=bar)
+        records = statements(answers, answers[2 + own.index(student)], test.labels, groups(test), seed=seed)
+        sizes = _sizes(folder, bundles[0], bundles[1], [each.name for each in own], other)
+    times = _times(folder, model, bar)
+    write_atomically(folder / "verify.json", _json(records))
+    weights = _weights(folder)
+    rows = []
+    for record, size in zip(records, sizes):
+        kind = record["name"].partition(",")[0]
+        flips = None if record["flips"] is None or record["reference"] or kind != "student" else record["flips"]
+        rows.append(
+            {
+                "name": record["name"],
+                "weights_millions": weights[kind],
+                "megabytes": round(size / 1e6, 2),
+                "metrics": {name: value for name, value in record["metrics"].items() if np.isfinite(value["value"])},
+                "flips": flips,
+                "milliseconds": times.get(record["name"].partition(", ")[2] if kind == "student" else kind),
+            }
+        )
+    with Session(model, allow_refused=True) as session:
+        first = session.predict(test.pixels(0))
+    return rows, {"image": test.names[0], "label": first.label, "probabilities": first.probabilities, "variant": first.variant}
+
+
+def _sizes(folder: Path, model: Bundle, control: Bundle, names: list[str], other: Contender) -> list[int]:
+    """Bytes of the teacher's weights, of the control arm's variant, and of each variant of the model, in the order of rows."""
+
+    def variant(bundle: Bundle, name: str) -> int:
+        stored = name.replace("bf16", "fp32")  # bf16 is a way to run the fp32 variant
+        graphs = next(each.graphs for each in bundle.manifest.variants if each.name == stored)
+        return sum(bundle.manifest.entries[file].size for graph in graphs.values() for file in graph.files)
+
+    teacher = (folder / "teacher" / "model.safetensors").stat().st_size
+    return [teacher, variant(control, other.name.partition(", ")[2]), *(variant(model, name) for name in names)]
+
+
+def _times(folder: Path, model: Path, bar: Bar) -> dict[str, float | None]:
+    """Median milliseconds from an image file to the answer, loaded and warm, by variant, and of the teacher in torch."""
+    from .bench.bench import bench
+    from .data.radiograph import radiograph
+    from .torch_contender import torch_contenders
+
+    found = bench(
+        [model],
+        rivals=torch_contenders(f"torch:{folder / 'teacher'}", trust_remote_code=False),
+        image=None,
+        draw=lambda side: radiograph(0, 0, side, side),
+        runs=RUNS,
+        threads=None,
+        allow_refused=True,
+        report=_silent,
+        bar=bar,
+    )
+    times = {each["name"]: each["answer"]["p50"] for each in found["contenders"] if "error" not in each}
+    torch = [times.pop(name) for name in list(times) if name.startswith("torch")]
+    return times | {"teacher": min(torch, default=None)}
+
+
+def _weights(folder: Path) -> dict[str, float]:
+    """Millions of weights by kind of row."""
     from .models import load_model
 
-    teacher, student = load_model(folder / "teacher"), load_model(folder / "student")
-    answers = {"teacher, torch": (_torch_answers(teacher, dataset, test), teacher, folder / "teacher" / "model.safetensors")}
-    with open_bundle(folder / "model.efm") as bundle:
-        variants, entries = bundle.manifest.variants, bundle.manifest.entries
-    sizes = {each.name: sum(entries[file].size for graph in each.graphs.values() for file in graph.files) for each in variants}
-    rows = []
-    for name, (found, model, file) in answers.items():
-        rows.append(_row(name, found, model, file.stat().st_size, dataset, test, None))
-    reference = None
-    for variant in sorted(variants, key=lambda each: each.precision):
-        found = _bundle_answers(folder / "model.efm", variant.name, dataset, test)
-        rows.append(_row(f"student, {variant.name}", found, student, sizes[variant.name], dataset, test, reference))
-        reference = found[0] if reference is None else reference
-    return rows
+    kinds = {"teacher": "teacher", "without teacher": "without_teacher", "student": "student"}
+    modules = {kind: load_model(folder / name).module for kind, name in kinds.items()}
+    return {kind: round(sum(each.numel() for each in module.parameters()) / 1e6, 2) for kind, module in modules.items()}
 
 
-Answers = tuple["np.ndarray", float]  # probabilities [N, K], median milliseconds
+def _json(records: list[dict[str, Any]]) -> bytes:
+    import msgspec
 
-
-def _torch_answers(model: LoadedModel, dataset: Dataset, test: list[int]) -> Answers:
-    import torch
-
-    from .runtime.decide import probabilities
-    from .runtime.preprocess import Preprocessor
-
-    prepare = Preprocessor(model.preprocess)
-
-    def answers() -> Iterator[np.ndarray]:
-        for index in test:
-            with torch.inference_mode():
-                outputs = model.module(torch.from_numpy(prepare(dataset.pixels(index)))[None])
-            yield probabilities(outputs.logits.numpy(), model.task)[0]
-
-    return _timed(answers())
-
-
-def _bundle_answers(bundle: Path, variant: str, dataset: Dataset, test: list[int]) -> Answers:
-    import numpy as np
-
-    from .runtime.session import Session
-
-    def answers() -> Iterator[np.ndarray]:
-        with Session(bundle, variant=variant, allow_refused=True) as session:
-            for index in test:
-                yield np.array([*session.predict(dataset.pixels(index)).probabilities.values()])
-
-    return _timed(answers())
-
-
-def _timed(answers: Iterator[np.ndarray]) -> Answers:
-    import numpy as np
-
-    found, milliseconds = [], []
-    while True:
-        start = time.perf_counter()
-        answer = next(answers, None)
-        if answer is None:
-            return np.stack(found), statistics.median(milliseconds)
-        found.append(answer)
-        milliseconds.append((time.perf_counter() - start) * 1e3)
-
-
-def _row(
-    name: str, found: Answers, model: LoadedModel, size: int, dataset: Dataset, test: list[int], reference: np.ndarray | None
-) -> dict[str, Any]:
-    from .runtime.decide import decisions
-    from .verify.metrics import defined, flips, task_metrics
-
-    assert dataset.labels is not None
-    task: Task = dataset.task
-    probabilities, milliseconds = found
-    changed = None if reference is None else flips(decisions(probabilities, task), decisions(reference, task))
-    return {
-        "name": name,
-        "weights_millions": round(sum(each.numel() for each in model.module.parameters()) / 1e6, 2),
-        "megabytes": round(size / 1e6, 1),
-        "metrics": defined(task_metrics(probabilities, dataset.labels[test], task)),
-        "flips": changed,
-        "milliseconds": round(milliseconds, 2),
-    }
+    return msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n"

@@ -5,6 +5,7 @@ Not the results themselves: each function of `api/` makes its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .runtime.session import Answer
 
 WIDTH = 44
+NAMES = {"auc": "AUC"}
 
 
 def show_answers(answers: Iterable[Answer], as_json: bool) -> int:
@@ -153,34 +155,51 @@ def show_quickstart(found: dict[str, Any], as_json: bool) -> int:
 
 def _quickstart_lines(found: dict[str, Any]) -> list[str]:
     """The result as lines for a person."""
-    metrics = [name for name in ("auc", "sensitivity", "specificity") if any(name in row["metrics"] for row in found["rows"])]
+    metrics = [name for name in ("auc", "sensitivity") if any(name in row["metrics"] for row in found["rows"])]
     rows = [
         (
             row["name"],
             f"{row['weights_millions']:.1f} M",
             f"{row['megabytes']:.1f} MB",
-            *[f"{row['metrics'][name]:.3f}" if name in row["metrics"] else "-" for name in metrics],
-            "-" if row["flips"] is None else f"{100 * row['flips']:.1f} %",
-            f"{row['milliseconds']:.1f}",
+            *[_interval(row["metrics"].get(name)) for name in metrics],
+            "-" if row["flips"] is None else f"{row['flips']['count']} of {row['flips']['of']}",
+            _milliseconds(row["milliseconds"]),
         )
         for row in found["rows"]
     ]
-    paths = found["paths"]
+    paths, example = found["paths"], found["example"]
     verdict = f"The gate refused int8: {found['refused']}" if found["refused"] else "The gate let int8 pass."
+    answer = ", ".join(f"{label} {chance:.3f}" for label, chance in example["probabilities"].items())
     return [
         "",
-        *table(("model", "weights", "file", *metrics, "flips", "ms"), rows),
+        *table(("model", "weights", "file", *[NAMES.get(name, name) for name in metrics], "flips", "ms"), rows),
         "",
-        f"On {found['images']['test']} test images. Flips: decisions that differ from the first student row. "
-        "ms: from pixels to the answer, one image at a time.",
+        f"On {found['images']['test']} test images, with 95 % intervals. Flips: decisions unlike the fp32 student's.",
+        "ms: from an image file to the answer, loaded and warm, the median.",
         verdict,
         f"All of it took {found['seconds']:.0f} s.",
         "",
-        f"teacher  {paths['teacher']}",
-        f"student  {paths['student']}",
-        f"bundle   {paths['model.efm']}",
+        f"The answer for {example['image']}: {answer}",
+        "",
+        f"teacher           {paths['teacher']}",
+        f"without teacher   {paths['without_teacher']}",
+        f"student           {paths['student']}",
+        f"bundle            {paths['model.efm']}",
+        f"all metrics       {paths['verify.json']}",
         *([] if found["refused"] else ["", f"Next: edgefm run {paths['model.efm']} IMAGES"]),
     ]
+
+
+def _interval(found: dict[str, float] | None) -> str:
+    """A metric with its interval, which is missing where there is none."""
+    if found is None:
+        return "-"
+    ends = "" if math.isnan(found["low"]) else f" ({found['low']:.3f}-{found['high']:.3f})"
+    return f"{found['value']:.3f}{ends}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _bundle_lines(found: dict[str, Any]) -> list[str]:

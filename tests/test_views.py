@@ -11,11 +11,13 @@ from edgefm.runtime.answer import Answer
 from edgefm.views import show_answers, show_inspection, show_plan, show_quickstart, table
 
 ROW = {"name": "student", "weights_millions": 0.4, "megabytes": 1.5, "flips": None, "milliseconds": 2.0}
+AUC = {"value": 0.9, "low": 0.85, "high": 0.94}
 FOUND = {
-    "rows": [{**ROW, "metrics": {"auc": 0.9}}, {**ROW, "metrics": {}, "flips": 0.02}],
+    "rows": [{**ROW, "metrics": {"auc": AUC}}, {**ROW, "metrics": {}, "flips": {"count": 2, "of": 100}, "milliseconds": None}],
     "refused": None,
     "seconds": 60.0,
-    "paths": {"teacher": "a", "student": "b", "model.efm": "c"},
+    "example": {"image": "0.png", "label": "ill", "probabilities": {"well": 0.25, "ill": 0.75}, "variant": "onnx-int8"},
+    "paths": {"teacher": "a", "student": "b", "without_teacher": "d", "model.efm": "c", "verify.json": "e"},
     "images": {"test": 100},
 }
 
@@ -75,7 +77,10 @@ def test_a_plan_is_json_only_when_asked_for(capsys):
 
 def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
     assert show_quickstart(FOUND, as_json=False) == 0
-    assert "Next: edgefm run c" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "0.900 (0.850-0.940)" in text
+    assert "2 of 100" in text
+    assert "Next: edgefm run c" in text
     assert show_quickstart({**FOUND, "refused": "6 of 90 decisions change"}, as_json=False) == 3
     text = capsys.readouterr().out
     assert "The gate refused int8: 6 of 90 decisions change" in text

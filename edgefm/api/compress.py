@@ -23,8 +23,9 @@ def quickstart(
 ) -> dict[str, Any]:
     """Walk the whole road on generated images, or on yours, in minutes.
 
-    Fits a teacher, distils a student, quantizes it, and compares the three on images that none of them has seen. With --data on
-    your own images, as far as it gets in minutes; for more, `edgefm distill` and `edgefm quantize`.
+    Fits a teacher, distils a student, trains the same student without the teacher, quantizes, and compares them all on images
+    that none of them has seen. With --data on your own images, as far as it gets in minutes; for more, `edgefm distill` and
+    `edgefm quantize`.
 
     Args:
         data: a CSV, a folder of class folders, a MedMNIST .npz, medmnist:NAME or phantom:NAME, with labels.
@@ -35,8 +36,8 @@ def quickstart(
         force: replace OUT if it exists.
 
     Returns:
-        `rows` (teacher, student, int8: weights in millions, file size in MB, metrics, flips, milliseconds), `paths`,
-        and `refused`, the gate's reason or None.
+        `rows` (teacher, student without it, student in every variant: weights in millions, file size in MB, metrics with
+        intervals, flips, milliseconds), `example`, an answer, `paths`, and `refused`, the gate's reason or None.
     """
     from ..quickstart import RECIPE
     from ..quickstart import quickstart as walk

@@ -15,9 +15,14 @@ def test_quickstart_ends_with_a_table_an_honest_verdict_and_files_that_work(edge
     found = json.loads(ended.stdout)
     names = [row["name"] for row in found["rows"]]
     assert names[0] == "teacher, torch"
+    assert names[1].startswith("without teacher, ")
     assert {"student, onnx-fp32", "student, onnx-int8", "student, openvino-int8"} <= set(names)
     assert found["refused"] is None
-    assert all(row["milliseconds"] > 0 and row["megabytes"] > 0 for row in found["rows"])
+    assert all(row["megabytes"] > 0 for row in found["rows"])
+    assert all(row["milliseconds"] > 0 for row in found["rows"] if not row["name"].startswith("without"))
+    auc = found["rows"][0]["metrics"]["auc"]
+    assert auc["low"] <= auc["value"] <= auc["high"]
+    assert set(found["example"]["probabilities"]) == {"clear", "opacity"}
     edgefm.done("inspect", found["paths"]["model.efm"])
     edgefm.done("inspect", found["paths"]["student"], "--taps")
 

@@ -1,0 +1,108 @@
+"""What int8 costs the distilled students of `main_path.py`, against the best other precision of the same engine.
+
+Not a timing, and not the choice of the students. Run `main_path.py` first, with the same --work.
+
+    python benchmarks/main_path_int8.py [--work runs/main_path] [--seeds 0 1 2]
+
+`edgefm quantize` at its defaults, with its gate; then every variant answers for the 1,211 test images, never seen.
+Sensitivity and the like are those at the threshold that the bundle stores. Intervals are paired, by patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from main_path import LABELS, ROOT, folder, test_images
+from measure import save
+
+LIMITS = {"auc": 0.002, "balanced_accuracy": 0.005, "sensitivity": 0.01}
+EQUAL, SIZE = 0.99, 0.3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "main_path")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    files, truth, patients = test_images()
+    found = {}
+    for seed in options.seeds:
+        run = folder(options.work.absolute(), "distilled", seed)
+        found[str(seed)] = measure(run, run.with_suffix(".int8.efm"), files, truth, patients)
+    rows = [row for seed in found.values() for row in seed["int8"].values()]
+    save("main_path_int8", {"limits": LIMITS, "seeds": found, "holds": all(all(row["holds"].values()) for row in rows)})
+
+
+def measure(run: Path, bundle: Path, files: list[Path], truth: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
+    import edgefm
+    from edgefm.errors import GateRefused
+
+    if not bundle.exists():
+        with contextlib.suppress(GateRefused):  # the bundle is there and says so itself; `refused` is part of the result
+            edgefm.quantize(run, LABELS, bundle)
+    with edgefm.open_bundle(bundle) as opened:
+        manifest = opened.manifest
+    sizes = {
+        each.name: sum(manifest.entries[file].size for graph in each.graphs.values() for file in graph.files)
+        for each in manifest.variants
+    }
+    names = [*sizes, *(["openvino-bf16"] if any(each.bf16 for each in manifest.variants) else [])]
+    outputs = {name: answers(bundle, name, files) for name in names}
+    threshold = manifest.task.thresholds[0]
+    result: dict[str, Any] = {"refused": manifest.refused, "threshold": threshold, "recipe": manifest.recipe["quantize"]}
+    result["variants"] = {name: metrics(outputs[name], truth, threshold) for name in names}
+    result["int8"] = {}
+    for engine in ("onnx", "openvino"):
+        others = [name for name in names if name.startswith(engine) and not name.endswith("int8")]
+        best = max(others, key=lambda name: result["variants"][name]["auc"])
+        if f"{engine}-int8" in names:
+            row = against(outputs[f"{engine}-int8"], outputs[best], truth, patients, threshold)
+            share = round(sizes[f"{engine}-int8"] / sizes[f"{engine}-fp32"], 3)
+            row["holds"]["size"] = share <= SIZE
+            result["int8"][f"{engine}-int8"] = {"against": best, "size_over_fp32": share, **row}
+    return result
+
+
+def answers(bundle: Path, variant: str, files: list[Path]) -> np.ndarray:
+    """The probability of pneumonia, float64 `[N]`."""
+    import edgefm
+
+    with edgefm.Session(bundle, variant=variant, allow_refused=True) as session:
+        return np.array([answer.probabilities["pneumonia"] for answer in session.stream(files)])
+
+
+def metrics(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
+    from edgefm.verify.metrics import auc
+
+    decided = probability >= threshold
+    sensitivity, specificity = float(decided[truth].mean()), float((~decided)[~truth].mean())
+    balanced = (sensitivity + specificity) / 2
+    named = {"auc": auc(probability, truth), "sensitivity": sensitivity, "specificity": specificity}
+    return {name: round(value, 5) for name, value in (named | {"balanced_accuracy": balanced}).items()}
+
+
+def against(small: np.ndarray, other: np.ndarray, truth: np.ndarray, patients: np.ndarray, threshold: float) -> dict[str, Any]:
+    """How much of each metric int8 loses, with intervals, the share of equal decisions, and whether the limits hold."""
+    from edgefm.verify.intervals import bootstrap_intervals
+
+    def drops(rows: np.ndarray) -> dict[str, float]:
+        before, after = (metrics(each[rows], truth[rows], threshold) for each in (other, small))
+        return {name: before[name] - after[name] for name in before}
+
+    found = bootstrap_intervals(drops, patients)
+    flipped = int(((small >= threshold) != (other >= threshold)).sum())
+    holds = {name: found[name].value <= limit for name, limit in LIMITS.items()}
+    return {
+        "drops": {name: {key: round(float(value), 5) for key, value in each._asdict().items()} for name, each in found.items()},
+        "flipped": flipped,
+        "equal_decisions": round(1 - flipped / len(truth), 5),
+        "holds": holds | {"equal_decisions": 1 - flipped / len(truth) >= EQUAL},
+    }
+
+
+if __name__ == "__main__":
+    main()
