@@ -31,6 +31,7 @@ SECTIONS = {
 }
 METAVARS = {
     "against": "MODEL",
+    "cache": "DIR",
     "recipe": "FILE.yaml",
     "set": "A.B=C",
     "out": "PATH",

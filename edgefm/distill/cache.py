@@ -31,7 +31,7 @@ from ..partial import write_atomically
 from ..train.images import Images
 from ..train.objective import Progress
 from .patches import take_patches
-from .questions import ROWS, Part, Questions
+from .questions import Part, Questions
 from .shard import Tensors, pack, read_shard, row_bytes, unpack, write_shard
 from .sizes import full_name, short_name, write_sizes
 from .teacher import Teacher
@@ -116,7 +116,7 @@ class TeacherCache:
             images: int64 `[N]`, positions in the data set, of train.
         """
         assert self._view is not None
-        files, rows = np.divmod(self.questions.place[images], ROWS)
+        files, rows = self.questions.where(images)
         found: dict[str, torch.Tensor] = {}
         for file in np.unique(files):
             here = torch.from_numpy(np.flatnonzero(files == file))

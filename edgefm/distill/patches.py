@@ -51,6 +51,7 @@ def resample_patches(grid: torch.Tensor, patches: torch.Tensor, size: tuple[int,
     """
     height, width = size
     down, right = patches // width, patches % width
-    places = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], dim=-1)[:, :, None]  # x, y in -1 to 1
-    found = functional.grid_sample(grid, places.to(grid.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+    x, y = ((2 * cell + 1).to(grid.dtype) / count - 1 for cell, count in ((right, width), (down, height)))  # -1 to 1
+    places = torch.stack([x, y], dim=-1)[:, :, None]
+    found = functional.grid_sample(grid, places, mode="bilinear", padding_mode="border", align_corners=False)
     return found[:, :, :, 0].transpose(1, 2)

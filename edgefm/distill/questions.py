@@ -38,7 +38,6 @@ class Questions:
 
     Attributes:
         views: the parts of each view. val: the parts of val.
-        place: where an image of train is among the rows of a view, int64 `[len(dataset)]`; -1 for the others.
     """
 
     def __init__(
@@ -58,8 +57,8 @@ class Questions:
         self.patches = 0 if sizes.grid is None else min(patches, sizes.grid[1] * sizes.grid[2])
         dataset = images.dataset
         train, val = (np.flatnonzero(dataset.splits == split) for split in ("train", "val"))
-        self.place = np.full(len(dataset), -1, np.int64)
-        self.place[train] = np.arange(len(train))
+        self._place = np.full(len(dataset), -1, np.int64)
+        self._place[train] = np.arange(len(train))
         self.views = [_parts(f"view-{view}", view, train) for view in range(views)]
         self.val = _parts("val", None, val)
 
@@ -99,6 +98,10 @@ class Questions:
         if part.view is None:
             return {name: (torch.float32, shape) for name, shape in kept.items()}
         return {key: value for name, shape in kept.items() for key, value in packed(name, shape).items()}
+
+    def where(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """In which part of a view images of train are, and in which of its rows, both int64 `[N]`."""
+        return np.divmod(self._place[images], ROWS)
 
     def patches_of(self, images: np.ndarray, view: int) -> torch.Tensor:
         """Which cells of the teacher's grid are kept, int64 `[N, T]`."""
