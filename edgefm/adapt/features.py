@@ -65,7 +65,7 @@ class Extraction:
         for name, start, indexes, precision in todo:
             chosen = indexes[start : start + SHARD]
             path = state_folder(self.folder) / f"{name}-{start // SHARD:05}.safetensors"
-            identity = {**self.identity, "precision": precision}
+            identity = {**self.identity, "precision": precision, "shard": SHARD}
             rows = self._read(path, identity)
             if rows is None:
                 rows = self._compute(chosen, precision)

@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 from timm.models import group_parameters
-from timm.optim import auto_group_layers
 from torch import nn
 
 from ..models.encoder import ImageTower, TimmEncoder
@@ -53,10 +52,9 @@ def _under(part: str, layers: dict[str, int]) -> dict[str, int]:
 
 
 def _of_timm(model: Any) -> dict[str, int]:
-    if hasattr(model, "group_matcher"):
-        found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
-    else:
-        found = auto_group_layers(model)
+    if not hasattr(model, "group_matcher"):
+        return _of_names(model)
+    found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     return {name: found.get(name, max(found.values())) for name, _ in model.named_parameters()}
 
 

@@ -60,9 +60,8 @@ def with_classifier(model: LoadedModel, task: Task, width: int, *, seed: int = 0
     classes = len(task.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _inside(model, classes, width) if isinstance(model.module, TimmEncoder) else None
-        if module is None:
-            module = ProbeEncoder(base_of(model.module), nn.Linear(width, classes)).eval()
+        inside = _inside(model, classes, width) if isinstance(model.module, TimmEncoder) else None
+        module = inside or ProbeEncoder(base_of(model.module), nn.Linear(width, classes)).eval()
         layer = classifier_of(module)
         nn.init.trunc_normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)

@@ -144,7 +144,8 @@ def load_run(
     try:
         data = file.read_bytes()
         probes = "base" in msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        card = msgspec.json.decode(data, type=ProbeCard if probes else Card)
+        kind: type[Card] | type[ProbeCard] = ProbeCard if probes else Card
+        card = msgspec.json.decode(data, type=kind)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} cannot be read ({error})", do="update EdgeFM, or run the verb that made this directory again"
