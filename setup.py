@@ -17,7 +17,8 @@ ISA_FLAGS = {
     "preprocess_avx2.cpp": ["-mavx2", "-mfma"],
     "preprocess_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-Wno-maybe-uninitialized"],
 }
-SOURCES = ["csrc/bindings.cpp", "csrc/cpu_features.cpp", "csrc/preprocess.cpp", "csrc/isa/preprocess_scalar.cpp"]
+UNITS = ("bindings", "cpu_features", "png", "preprocess", "isa/preprocess_scalar")
+SOURCES = [f"csrc/{name}.cpp" for name in UNITS]
 
 
 class BuildNative(build_ext):

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "cpu_features.h"
+#include "png.h"
 #include "preprocess.h"
 
 namespace py = pybind11;
@@ -82,14 +83,33 @@ void preprocess(const py::array& pixels, int channels, int size, const std::stri
     edgefm::preprocess(spec, image, threads, wanted, target);
 }
 
+// -1, or the first row whose filter is unknown.
+int64_t png_unfilter(const py::array& rows, int pixel_bytes, py::array& out) {
+    if (!is(rows, 'u', 1) || rows.ndim() != 2 || !(rows.flags() & py::array::c_style)) {
+        throw py::value_error("rows must be a contiguous uint8 [H, 1 + stride]");
+    }
+    if (pixel_bytes < 1 || pixel_bytes > 8) throw py::value_error("pixel_bytes must be 1 to 8");
+    if (!is(out, 'u', 1) || out.ndim() != 2 || out.shape(0) != rows.shape(0) || out.shape(1) != rows.shape(1) - 1 ||
+        !(out.flags() & py::array::c_style) || !out.writeable()) {
+        throw py::value_error("out must be a contiguous, writable uint8 [H, stride]");
+    }
+    const uint8_t* source = static_cast<const uint8_t*>(rows.data());
+    uint8_t* target = static_cast<uint8_t*>(out.mutable_data());
+    const int64_t height = rows.shape(0), stride = out.shape(1);
+    const py::gil_scoped_release released;
+    return edgefm::png_unfilter(source, height, stride, pixel_bytes, target);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-    module.doc() = "EdgeFM's C++ code: CPU features and preprocessing.";
+    module.doc() = "EdgeFM's C++ code: CPU features, preprocessing, PNG filters.";
     module.def("cpu_features", &features, "Instruction sets by Linux's names, and whether they can be used here.");
     module.def("isa", &isa, "The kernels that run here: scalar, avx2 or avx512, capped by the variable EDGEFM_ISA.");
     module.def("preprocess", &preprocess, py::arg("pixels"), py::kw_only(), py::arg("channels"), py::arg("size"),
                py::arg("resize"), py::arg("resize_to"), py::arg("filter"), py::arg("window16"), py::arg("mean"), py::arg("std"),
                py::arg("out"), py::arg("threads") = 1, py::arg("isa") = "",
                "Prepares one image as edgefm/spec/preprocess.py says. `isa`: the kernels to use, \"\" for the best.");
+    module.def("png_unfilter", &png_unfilter, py::arg("rows"), py::arg("pixel_bytes"), py::arg("out"),
+               "Undoes the filters of PNG rows; -1, or the first row whose filter is unknown.");
 }

@@ -72,7 +72,8 @@ One image at a time, any size, with its preprocessing inside.
 | in | `bits` | int64 | scalar | 8 or 16 |
 {_outputs(task)}
 16-bit values from {low:g} to {high:g} span black to white. Images of other kinds (palette, 1 bit, CMYK) become RGB first, and
-those that a camera stored turned are turned, as below: the model cannot tell. {_rule(task)}
+those that a camera stored turned are turned, as below: the model cannot tell. Colour with 16 bits per channel is 8 bits below,
+because Pillow reads it so. {_rule(task)}
 
 {BF16 if kind == "openvino" else ""}```python
 {code}```

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from ..errors import ImageError
+from .png16 import is_png16, read_png16
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
     from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 300_000_000
@@ -95,7 +96,9 @@ def _decode(file: BinaryIO, name: str, suffix: str, frame: int | None) -> np.nda
         with cast("ImageFile", getattr(import_module(f"PIL.{module}"), cls)(file)) as image:
             check_size(name, *image.size)
             _choose_frame(image, name, kind, frame)
-            _refuse_lost_depth(image, head, name, kind)
+            if kind == "PNG" and is_png16(head):
+                return _read_png16(file, image, name)
+            _refuse_lost_depth(image, name, kind)
             return _read(image, name, kind)
     except ImageError:
         raise
@@ -109,7 +112,7 @@ def _decode(file: BinaryIO, name: str, suffix: str, frame: int | None) -> np.nda
 def from_pillow(image: Image, name: str = "the image") -> np.ndarray:
     """The pixels of an open Pillow image (its current frame), the same as `decode` finds in its file.
 
-    Returns and raises: as `decode`. Only 16-bit colour cannot be refused here: Pillow has cut it to 8 bits before.
+    Returns and raises: as `decode`. Only 16-bit colour comes as the 8 bits that Pillow has cut it to before.
     """
     check_size(name, *image.size)
     try:
@@ -125,7 +128,19 @@ def _read(image: Image, name: str, kind: str) -> np.ndarray:
     pixels = _pixels(image, name)
     if kind == "TIFF" and pixels.dtype == np.uint16 and _tiff(image, 262, 1) == 0:
         pixels = 65535 - pixels  # Pillow inverts WhiteIsZero at 8 bits, not at 16
-    return np.ascontiguousarray(_upright(image, pixels))
+    return np.ascontiguousarray(_upright(image.getexif(), pixels))
+
+
+def _read_png16(file: BinaryIO, image: ImageFile, name: str) -> np.ndarray:
+    """16 bits in several channels, for which Pillow has no mode; what the file says besides its pixels is Pillow's."""
+    if getattr(image, "n_frames", 1) > 1:
+        raise ImageError(f"{name} is an animated PNG with 16 bits per channel", do="save the frame as a PNG of its own")
+    from PIL.Image import Image
+
+    pixels, exif = read_png16(file, name, *image.size)
+    image.info.setdefault("exif", exif or None)
+    # not the PNG class's own getexif, which would decode the pixels to look for EXIF behind them
+    return np.ascontiguousarray(_upright(Image.getexif(image), pixels))
 
 
 def check_size(name: str, width: int, height: int) -> None:
@@ -156,22 +171,18 @@ def _choose_frame(image: ImageFile, name: str, kind: str, frame: int | None) -> 
         check_size(name, *image.size)
 
 
-def _refuse_lost_depth(image: ImageFile, head: bytes, name: str, kind: str) -> None:
+def _refuse_lost_depth(image: ImageFile, name: str, kind: str) -> None:
     """Pillow has no mode for 16-bit colour and cuts it to 8 bits without a word."""
-    if kind == "PNG":
-        bits, channels = head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(head[25], 1)
-    elif kind == "TIFF":
-        depths = _tiff(image, 258, (1,))
-        bits, channels = max(depths), len(depths)
-        if bits == 8 and 2 in np.atleast_1d(_tiff(image, 339, 1)):
-            raise ImageError(f"{name} has signed 8-bit pixels", expected="unsigned 8 or 16 bits")
-    else:
+    if kind != "TIFF":
         return
-    if bits > 8 and channels > 1:
+    depths = _tiff(image, 258, (1,))
+    if max(depths) == 8 and 2 in np.atleast_1d(_tiff(image, 339, 1)):
+        raise ImageError(f"{name} has signed 8-bit pixels", expected="unsigned 8 or 16 bits")
+    if max(depths) > 8 and len(depths) > 1:
         raise ImageError(
-            f"{name} has {bits} bits in each of {channels} channels",
-            expected="16 bits only in grey images",
-            do="save it as 8-bit colour",
+            f"{name} is a TIFF file with {max(depths)} bits in each of {len(depths)} channels",
+            expected="16 bits only in grey TIFF files",
+            do="save it as 16-bit PNG, which is read exactly",
         )
 
 
@@ -201,9 +212,9 @@ def _pixels(image: Image, name: str) -> np.ndarray:
     raise ImageError(f"{name} has {what}", expected="8- or 16-bit grey or 8-bit colour", do="convert it to PNG")
 
 
-def _upright(image: Image, pixels: np.ndarray) -> np.ndarray:
+def _upright(exif: Exif, pixels: np.ndarray) -> np.ndarray:
     """Apply the EXIF orientation (tag 0x0112, 1 to 8). A TIFF that Pillow has already turned carries none any more."""
-    orientation = image.getexif().get(0x0112, 1)
+    orientation = exif.get(0x0112, 1)
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -117,20 +117,13 @@ def test_signed_8_bit_and_floating_point_tiffs_are_refused():
         decode(encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"))
 
 
-@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "grey and alpha", "RGBA"])
-def test_a_16_bit_png_with_several_channels_is_refused_because_pillow_would_cut_it(colour, channels):
-    data = png(2, 2, 16, colour, 2 * (b"\0" + bytes(2 * 2 * channels)))
-    with pytest.raises(ImageError, match=f"16 bits in each of {channels} channels"):
-        decode(data)
-
-
-def test_a_16_bit_colour_tiff_is_refused():
+def test_a_16_bit_colour_tiff_is_refused_because_pillow_would_cut_it():
     bits = b"\x10\0\x10\0\x10\0"  # three 16-bit samples, stored at the end of the file
     pixels = np.zeros((2, 2, 3), np.uint16)
     data = tiff(pixels, {262: (3, 2), 277: (3, 3)})
     at = data.index(struct.pack("<HHI", 258, 3, 1))
     data = data[:at] + struct.pack("<HHII", 258, 3, 3, len(data)) + data[at + 12 :] + bits
-    with pytest.raises(ImageError, match="16 bits in each of 3 channels"):
+    with pytest.raises(ImageError, match=r"16 bits in each of 3 channels; .*\. Save it as 16-bit PNG, which is read exactly"):
         decode(data)
 
 
