@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cmath>
 #include <stdexcept>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -252,8 +251,8 @@ void preprocess(const PreprocessSpec& spec, const Pixels& pixels, int threads, I
     others.reserve(count - 1);
     try {
         for (size_t i = 1; i < count; ++i) others.emplace_back([&, i] { job.run(scratch[i].data(), windows[i]); });
-    } catch (const std::system_error&) {
-        // No more threads to be had: those that started, and this one, do all the blocks.
+    } catch (...) {
+        // No more threads, or no memory for one: those that started, and this one, do all the blocks.
     }
     job.run(scratch[0].data(), windows[0]);
     for (std::thread& other : others) other.join();

@@ -162,13 +162,18 @@ def _check_chunks(view: memoryview, manifest: Manifest, where: Mapping[str, Plac
             forget(chunk.start, chunk.stop)
 
     count = max(1, min(_threads(), MOST_THREADS, sum(chunk.stop - chunk.start for chunk in chunks) // (2 * CHUNK)))
-    threads = [Thread(target=work, args=(chunks[i::count],)) for i in range(1, count)]
+    own, *others = [chunks[i::count] for i in range(count)]
+    threads = [Thread(target=work, args=(part,)) for part in others]
     try:
+        for thread, part in zip(threads, others, strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # "can't start new thread": this one does its part
+                own += part
+        work(own)
         for thread in threads:
-            thread.start()
-        work(chunks[::count])
-        for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
     except BaseException:  # Ctrl-C: whoever called takes the bytes away next, so nobody may read them any more
         over.set()
         for thread in threads:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,6 +108,39 @@ def test_eight_threads_at_once_get_the_same_bits(isa):
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             assert [prepared.tobytes() for prepared in pool.map(preprocessor, pictures)] == expected
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_a_thread_that_cannot_start_for_any_reason_is_done_without(root, tmp_path, started):
+    compiler = shutil.which("g++")
+    if compiler is None or not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ:
+        pytest.skip("no g++ here to make threads fail, or another library is preloaded")
+    (tmp_path / "fail.cpp").write_text(f"""
+#include <dlfcn.h>
+#include <new>
+#define START _ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE
+#define NAME(symbol) NAME_(symbol)
+#define NAME_(symbol) #symbol
+extern "C" void START(void* self, void* state, void (*depend)()) {{
+    static int started = 0;
+    if (started++ == {started}) throw std::bad_alloc();
+    reinterpret_cast<void (*)(void*, void*, void (*)())>(dlsym(RTLD_NEXT, NAME(START)))(self, state, depend);
+}}
+""")
+    shim = tmp_path / "fail.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, tmp_path / "fail.cpp", "-ldl"], check=True)
+    code = (
+        "from edgefm.runtime.preprocess import Preprocessor\n"
+        "from tests.runtime.preprocess_cases import LARGE, SPECS, picture\n"
+        "import numpy as np\n"
+        "pixels, spec = picture(LARGE[1], 3, np.uint8), SPECS['crop and window']\n"
+        "alone, many = (Preprocessor(spec, backend='native', threads=n)(pixels) for n in (1, 4))\n"
+        "print((alone == many).all())\n"
+    )
+    environment = {**os.environ, "LD_PRELOAD": str(shim)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "True\n"
 
 
 def test_rows_are_read_where_they_lie():
