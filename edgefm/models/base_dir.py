@@ -39,11 +39,16 @@ def save_base(folder: Path, module: nn.Module, preprocess: Preprocess) -> None:
         InputError: another kind of module (`savable`), or the folder cannot be written.
     """
     if isinstance(module, TransformersEncoder):
+        from safetensors import SafetensorError
+
         from .hf_dir import quiet
 
         body: Any = module.body
-        with quiet():
-            body.cpu().save_pretrained(folder)
+        try:
+            with quiet():
+                body.cpu().save_pretrained(folder)
+        except SafetensorError as error:  # a full disk, in the library's own words
+            raise InputError(f"{folder} cannot be written ({error})", do="free some space or choose another -o") from error
         write_json(folder / "preprocessor_config.json", _processor(preprocess))
     elif isinstance(module, ImageTower):
         from safetensors.torch import save

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .probe_cases import (
     LINEAGE,
     SAVABLE,
     Make,
+    clip_mlp,
     function,
     onnx,
     own_timm,
@@ -173,3 +175,15 @@ def test_damaged_files_of_a_probe_are_named(tmp_path: Path) -> None:
     (out / "edgefm.json").write_text(json.dumps(card | {"task": {"kind": "multiclass", "labels": ["a", "b"]}}))
     with pytest.raises(InputError, match=r"weights in .*head\.safetensors do not fit"):
         load_model(out)
+
+
+def test_a_full_disk_is_told_whatever_the_layout(tmp_path: Path) -> None:
+    for make in (own_timm, phikon_folder, clip_mlp):
+        loaded, probe = probed(make(tmp_path / make.__name__))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        try:
+            with pytest.raises(InputError, match=r"cannot be written \(.*File too large"):
+                save(tmp_path / f"run-{make.__name__}", None, loaded, probe)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
