@@ -82,14 +82,14 @@ class TeacherCache:
             InputError: the disk has less.
         """
         missing, count = self.missing, _count(self.missing)
+        have = _count(self.questions.parts) - count
         self._let_go()
         if not missing:
-            self.line(f"the teacher is not asked: its {_count(self.questions.parts)} answers are in {self.root}")
+            self.line(f"the teacher is not asked: its {have} answers are in {self.root}")
             return
         damaged = sum(self._path(part).exists() for part in missing)
         if damaged:
-            self.line(f"{damaged} files in {self.folder} are damaged and are made again")
-        have = _count(self.questions.parts) - count
+            self.line(f"{damaged} damaged files in {self.folder} are made again")
         size, free = self.missing_bytes(), shutil.disk_usage(_nearest(self.root)).free
         there = f" ({have} are there)" if have else ""
         self.line(f"the teacher is asked {count} times{there}; its answers take {bytes_of(size)} in {self.root}")

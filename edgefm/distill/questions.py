@@ -16,7 +16,7 @@ from .shard import Layout, packed
 from .sizes import Sizes
 from .teacher import Teacher
 
-FORMAT = 1  # of the cache's files
+FORMAT = 1  # of the cache's files; a change of what views or preprocessing make of an image raises it too
 ROWS = 512  # images per file: what a killed process has to ask again at most
 
 

@@ -159,7 +159,7 @@ def test_a_damaged_file_is_made_again_as_it_was(open_cache: Open, make_data: Mak
     fill(open_cache(teacher, data, lines))
     assert teacher.asked == 2
     assert files(cache) == held
-    assert lines[0] == f"1 files in {cache.folder} are damaged and are made again"
+    assert lines[0] == f"1 damaged files in {cache.folder} are made again"
 
 
 def test_a_damaged_card_is_written_again(open_cache: Open, make_data: Make, teacher: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,41 @@ def test_the_teacher_sees_each_view_of_an_image_once(tmp_path: Path, make_data: 
 def test_only_the_views_that_are_shown_are_asked_for(tmp_path: Path, make_data: Make, teacher: Any) -> None:
     run(teacher, make_data(train=7, val=4), tmp_path / "run", "distill.epochs=1", "distill.views=8")
     assert teacher.asked == 1 + 7 + 4
+
+
+def test_once_every_view_was_asked_there_is_no_teacher_in_memory(
+    tmp_path: Path, make_data: Make, make_teacher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, teachers, there = importlib.import_module("edgefm.distill.distill"), [], []
+
+    def loaded(source: str, **options: Any) -> LoadedModel:
+        module = make_teacher()
+        teachers.append(weakref.ref(module))
+        return load_model(module)
+
+    def report(line: str) -> None:
+        if line.startswith("epoch"):
+            there.append(teachers[-1]() is not None)
+
+    monkeypatch.setattr(room, "load_model", loaded)
+    data = make_data()
+    run("somewhere", data, tmp_path / "run", "distill.epochs=4", "distill.views=2", report=report)
+    assert there == [True, False, False, False]
+    there.clear()
+    run("somewhere", data, tmp_path / "again", "distill.epochs=2", "distill.losses.features=2", report=report)
+    assert there == [False, False]
+
+
+def test_another_student_learns_from_the_answers_that_are_there(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    data, cache = make_data(), tmp_path / "kept" / "answers"
+    run(teacher, data, tmp_path / "run", cache=cache)
+    asked = teacher.asked
+    lines: list[str] = []
+    sets = load_recipe(None, ["distill.epochs=2", "distill.views=2", "distill.temperature=5", "distill.losses.labels=0"])
+    distill(teacher, "test_efficientnet", data, tmp_path / "other", recipe=sets, cache=cache, report=lines.append)
+    assert teacher.asked == asked
+    assert f"the teacher is not asked: its 26 answers are in {cache}" in lines
+    assert not (tmp_path / "teacher-cache").exists()
 
 
 def test_labels_in_another_order_are_mapped_by_name(tmp_path: Path, make_data: Make, make_teacher: Any) -> None:

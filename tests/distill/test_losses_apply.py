@@ -105,5 +105,7 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path, make_data: Make, tea
 def test_a_label_that_is_not_a_number_is_refused(tmp_path: Path, make_data: Make, teacher: Any) -> None:
     data = make_data()
     data.write_text(data.read_text().replace("3.png,bright", "3.png,NaN"))
-    with pytest.raises(InputError, match=r"has 'NaN' in column 'label' of rows 5, 15; expected the name of a class, or nothing"):
+    with pytest.raises(
+        InputError, match=r"has 'NaN' in column 'label' of rows 5, 15; expected the name of a class, or nothing"
+    ):
         run(teacher, data, tmp_path / "run")
