@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import EdgeFMError, InputError
+from ..errors import EdgeFMError, InputError, ParityError
 from ..spec.manifest import Manifest, Variant
 from .cache import cache_folder, store
 from .cpu import cpu_features, machine_id
@@ -48,14 +48,10 @@ class Choice(NamedTuple):
 
 
 class _Remembered(msgspec.Struct):
-    """A choice on disk: p50 milliseconds per candidate, and the candidates that were left out with the reason.
-
-    `milliseconds` is empty where there was one candidate only: it was checked and not timed.
-    """
+    """A choice on disk. `milliseconds`, p50 per candidate, is empty where there was one only: it was checked and not timed."""
 
     winner: str
     milliseconds: dict[str, float]
-    left_out: dict[str, str]
 
 
 def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
@@ -67,14 +63,17 @@ def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
     Raises:
         InputError: an unknown variant, or none that can run here.
         MissingExtra: the engine of the variant asked for is not installed.
+        ParityError: the variant asked for does not compute here what the bundle says.
     """
-    by = "asked for"
+    by, instead = "asked for", "leave the variant out"
     if asked is None and os.environ.get("EDGEFM_VARIANT"):
-        asked, by = os.environ["EDGEFM_VARIANT"], "asked for by EDGEFM_VARIANT"
+        asked, by, instead = os.environ["EDGEFM_VARIANT"], "asked for by EDGEFM_VARIANT", "unset EDGEFM_VARIANT"
     everything, left_out = candidates(bundle.manifest)
     if asked is not None:
         candidate = _named(asked, everything, left_out)
-        return Choice(candidate, candidate.load(bundle, threads), f"{candidate.name}: {by}")
+        engine = candidate.load(bundle, threads)
+        _check_once(bundle, candidate, engine, instead)
+        return Choice(candidate, engine, f"{candidate.name}: {by}")
     runnable = [candidate for candidate in everything if candidate.name not in left_out]
     if not runnable:
         raise _none(bundle, left_out)
@@ -122,6 +121,25 @@ def _named(name: str, everything: list[Candidate], left_out: dict[str, str]) -> 
     raise InputError(f"there is no variant {name!a}", expected=f"one of {names or 'none that can run here'}")
 
 
+def _check_once(bundle: Bundle, candidate: Candidate, engine: Engine, instead: str) -> None:
+    """Hold a variant that was asked for to the golden inputs, unless it was here before, with this engine's version."""
+    folder = cache_folder("checked")
+    key = "\n".join([bundle.id, machine_id(), version(candidate.variant.engine), candidate.name])
+    passed = folder and folder / sha256(key.encode()).hexdigest()[:32]
+    if passed is not None and passed.exists():
+        return
+    try:
+        check_golden(engine, bundle, candidate.precision)
+    except ParityError as error:
+        raise ParityError(
+            f"{candidate.name} does not compute here what {bundle.path} says: {error.found}",
+            expected=error.expected,
+            do=f"{instead}, so that this machine chooses one that does, or reinstall {ENGINES[candidate.variant.engine].title}",
+        ) from error
+    if passed is not None:
+        store(passed, candidate.name.encode())
+
+
 def _none(bundle: Bundle, left_out: dict[str, str]) -> InputError:
     engines = {variant.engine: None for variant in bundle.manifest.variants if variant.engine in ENGINES}
     how = " or ".join(f"pip install 'edgefm[{ENGINES[engine].extra}]'" for engine in engines if not installed(engine))
@@ -151,10 +169,11 @@ def _measure(bundle: Bundle, runnable: list[Candidate], left_out: dict[str, str]
     if best is None:
         raise _none(bundle, left_out)
     _, winner, engine = best
-    found = _Remembered(winner.name, times, left_out)
+    found = _Remembered(winner.name, times)
     kept = memory is not None and store(memory, msgspec.json.encode(found))
     when = "timed now, and remembered" if kept else "timed now; there is no writable cache to remember it"
-    return Choice(winner, engine, _sentence(found, threads, when))
+    without = "".join(f"; without {name}: {reason}" for name, reason in left_out.items())
+    return Choice(winner, engine, _sentence(found, threads, when) + without)
 
 
 def _time(engine: Engine, tensor: np.ndarray) -> float:
@@ -187,11 +206,7 @@ def _recall(memory: Path | None) -> _Remembered | None:
 
 def _sentence(found: _Remembered, threads: int, when: str) -> str:
     if not found.milliseconds:
-        return f"{found.winner}: the only one that can run here{_but(found.left_out)}"
+        return f"{found.winner}: the only one that can run here"
     ranking = sorted(found.milliseconds.items(), key=lambda item: item[1])
     times = ", ".join(f"{name} {taken:.3g} ms" for name, taken in ranking)
-    return f"{found.winner}: the fastest here with {threads} threads ({times}; {when}){_but(found.left_out)}"
-
-
-def _but(left_out: dict[str, str]) -> str:
-    return "".join(f"; without {name}: {reason}" for name, reason in left_out.items())
+    return f"{found.winner}: the fastest here with {threads} threads ({times}; {when})"

@@ -60,8 +60,9 @@ class Session:
 
     Args:
         path: the `.efm` file.
-        variant: a variant's name, over the environment variable EDGEFM_VARIANT; None lets this machine choose by measurement,
-            once, remembered in the user's cache folder.
+        variant: a variant's name, over the environment variable EDGEFM_VARIANT; None lets this machine choose by measurement.
+            Either way a variant is held to the bundle's golden inputs before it answers. That and the measurement are done
+            once, and remembered in the user's cache folder.
         threads: by default all that this process may use (affinity and cgroup quota).
         allow_refused: open a bundle that a gate refused.
 
@@ -69,6 +70,7 @@ class Session:
         BundleError: not a good bundle, or a refused one.
         InputError: an unknown variant, or none that can run here.
         MissingExtra: the engine of the variant asked for is not installed.
+        ParityError: the variant asked for does not compute here what the bundle says.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edgefm.bundle import write_bundle
+from edgefm.runtime import select
 from edgefm.runtime.preprocess import Preprocessor
 from edgefm.spec.manifest import Golden, Graph, Manifest, Tensor, Variant
 from edgefm.spec.preprocess import Preprocess
@@ -20,6 +21,9 @@ from edgefm.spec.task import Task, make_task
 SIZE, WIDTH = 16, 24
 SPEC = Preprocess(size=SIZE, resize_to=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 MakeBundle = Callable[..., Path]
+Timed = list[str]
+BLACK = np.zeros((4, 4), np.uint8)
+FOUR = ("openvino-fp32", "onnx-fp32", "openvino-int8", "onnx-int8")
 TASKS = {
     "binary": make_task("binary", ("normal", "pneumonia")),
     "multiclass": make_task("multiclass", ("a", "b", "c")),
@@ -189,6 +193,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Timed]:
+    """timed(onnx=5, openvino=3) replaces the clock: milliseconds by engine and precision; returns who was timed, in order."""
+
+    def replace(**milliseconds: float) -> Timed:
+        seen: Timed = []
+
+        def clock(engine: object, tensor: np.ndarray) -> float:
+            assert tensor.shape == (1, 3, 16, 16)
+            name = f"{'onnx' if type(engine).__name__ == 'OnnxRuntime' else 'openvino'}_{engine.precision}"  # type: ignore[attr-defined]
+            seen.append(name)
+            return milliseconds[name]
+
+        monkeypatch.setattr(select, "_time", clock)
+        return seen
+
+    return replace
 
 
 @pytest.fixture(autouse=True)

@@ -163,7 +163,7 @@ def test_a_batch_of_another_shape_or_dtype_is_refused(make_bundle: MakeBundle) -
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_answer_that_is_no_number_is_an_error(make_bundle: MakeBundle, variant: str, threads: int) -> None:
     bright, white = np.full((8, 8, 3), 255, np.uint8), np.full((8, 8), 255, np.uint8)
-    with Session(make_bundle(scale=1e38), variant=variant, threads=threads) as session:
+    with Session(make_bundle(scale=1e38, golden=False), variant=variant, threads=threads) as session:
         assert not np.isfinite(session.run_prepared(session.prepare(bright)[None])["logits"]).all()
         with pytest.raises(ImageError, match="array 0: the model's logits are not finite"):
             session.predict(bright)
