@@ -51,6 +51,10 @@ def test_a_users_function_and_a_tapped_node_become_bundles(tmp_path: Path, make_
         out = teach(str, folder, data, "linear", source=source, tap=tap)
         assert sorted(file.suffix for file in out.iterdir()).count(".safetensors") == 1
         export(out, folder / "model.efm", trust_remote_code=True, report=lambda line: None)
+    bundle = load_model(
+        teach(str, folder, make_data(labels=("low", "high")), "linear", source=folder / "model.efm", force=True)
+    )
+    assert (bundle.kind, bundle.task.labels) == ("frozen", ("high", "low"))
 
 
 def test_a_frozen_graph_with_a_classifier_teaches_but_is_not_exported(tmp_path: Path, make_data: Make) -> None:

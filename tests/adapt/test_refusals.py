@@ -139,3 +139,18 @@ def test_a_run_of_other_settings_is_not_taken_up(tmp_path: Path, make_data: Make
     for method in METHODS:
         run(vit, data, tmp_path / method, method, "quantize.max_drop=0.1", resume=True)  # not a setting of this verb
     assert msgspec.to_builtins(load_recipe(tmp_path / "linear" / "recipe.yaml"))["quantize"]["max_drop"] == 0.1
+
+
+def test_features_of_another_node_or_another_window_are_not_taken_up(tmp_path: Path, make_data: Make, vit: Path) -> None:
+    data = make_data()
+
+    def interrupt(line: str) -> None:
+        if line.startswith("C = "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(str(vit), data, tmp_path / "run", tap="blocks.0", report=interrupt)
+    with pytest.raises(InputError, match=r"tap was blocks\.0 and is blocks\.1"):
+        run(str(vit), data, tmp_path / "run", tap="blocks.1", resume=True)
+    with pytest.raises(InputError, match=r"preprocess\.window16 was"):
+        run(str(vit), data, tmp_path / "run", "linear", "preprocess.window16=[0, 255]", tap="blocks.0", resume=True)
