@@ -47,8 +47,8 @@ INTRODUCTION = """Turn a large medical foundation model into one small file that
 adapt makes a teacher of your task, distill teaches a small student, quantize makes it int8 and refuses if decisions change,
 run answers from one .efm file."""
 EXAMPLES = """
-  edgefm quickstart                                          the whole road on generated images, minutes
-  edgefm adapt MODEL -d data.csv -o runs/teacher             if the model does not know your task
+  edgefm quickstart                                   the whole road in minutes
+  edgefm adapt MODEL -d data.csv -o runs/teacher      a teacher of your task
   edgefm distill -t runs/teacher -s mobile -d data.csv -o runs/student
   edgefm quantize runs/student -d data.csv -o model.efm
   edgefm run model.efm scans/ --json
@@ -151,7 +151,8 @@ def _log_to_stderr(level: str) -> _Lines:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     else:
         logging.getLogger().addHandler(logging.NullHandler())
-        logging.lastResort = None
+        # for loggers that do not ask the root; with None in its place Python itself prints a complaint for each of them
+        logging.lastResort = logging.NullHandler()
         warnings.simplefilter("ignore")
     return lines
 
@@ -203,10 +204,11 @@ def first_line(function: Callable[..., Any]) -> str:
 
 
 def parse_docstring(function: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
-    """The paragraphs before "Args:", and the text of each argument in one line."""
-    text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    """The paragraphs before "Args:", "Returns:" or "Raises:", and the text of each argument in one line."""
+    doc = inspect.getdoc(function) or ""
+    text = re.split(r"\n(?:Args|Returns|Raises):\n", doc)[0]
     described: dict[str, str] = {}
-    block = re.split(r"\n(?=\S)", rest)[0]
+    block = re.split(r"\n(?=\S)", doc.partition("\nArgs:\n")[2])[0]
     for entry in re.split(r"\n(?= {4}\w)", "\n" + block):
         names, _, words = " ".join(entry.split()).partition(": ")
         described.update(dict.fromkeys(re.findall(r"\w+", names), words))
@@ -220,5 +222,6 @@ def students() -> str:
     lines = [f"  {'student':8} {'timm name':24} {'weights':>8} {'cost':>10}"]
     for name, preset in PRESETS.items():
         cost = f"{preset.macs:.2f} GMAC"
-        lines.append(f"  {name:8} {preset.timm_name:24} {preset.weights:>6.1f} M {cost:>10}  {preset.sentence}")
+        lines.append(f"  {name:8} {preset.timm_name:24} {preset.weights:>6.1f} M {cost:>10}")
+        lines.append(f"  {'':8} {preset.sentence}")
     return "Students (any other timm name works too):\n" + "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import time
@@ -41,6 +42,41 @@ def test_a_default_of_the_command_is_the_default_of_the_function(verb):
             default = signature[option.name].default
             context = click.Context(verb_command(verb))
             assert (option.get_default(context) or None) == (default or None), option.name
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_fits_80_columns_and_ends_before_what_is_for_programmers(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = invoke(*verb.split(), "--help").output
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert not re.search(r"\b(Returns|Raises|Args):", text)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_an_option_does_not_begin_with_a_value_that_would_get_a_capital(verb):
+    values = {"cpu", "cuda", "embedding", "fp32", "int8", "onnx", "openvino", "phantom", "torch"}
+    for option in verb_command(verb).params:
+        values |= set(getattr(option.type, "choices", ()))
+    firsts = {re.match(r"[\w-]+", text)[0] for text in parse_docstring(getattr(api, verb))[1].values()}
+    assert not firsts & values
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("info", ""), ("debug", "transformers: a library speaks\nstray: a library speaks\n")]
+)
+def test_libraries_speak_only_from_debug_on_and_python_does_not_complain_of_their_silence(level, told):
+    code = f"""
+import logging
+from edgefm.cli import _log_to_stderr
+_log_to_stderr({level!r})
+logging.getLogger("transformers").warning("a library speaks")
+stray = logging.getLogger("stray")
+if {level!r} == "info":
+    stray.propagate = False  # neither a handler of its own nor the root's
+stray.error("a library speaks")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == told
 
 
 def test_help_lists_each_verb_once_in_its_section():

@@ -77,7 +77,7 @@ def adapt(
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of weights, order and views.
-        device: cpu, cuda or cuda:N.
+        device: where to compute: cpu, cuda or cuda:N.
         tap: the inner node that is the model's embedding; `edgefm inspect MODEL --taps` lists them.
         licence: the model's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the model.
@@ -145,7 +145,7 @@ def distill(
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of weights, order and views.
-        device: cpu, cuda or cuda:N.
+        device: where to compute: cpu, cuda or cuda:N.
         tap: the inner node of a frozen teacher that is its embedding; `edgefm inspect MODEL --taps` lists them.
         licence: the teacher's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the teacher.
@@ -205,7 +205,7 @@ def quantize(
         model: a run directory, a timm name, hf-hub:NAME, a folder or FILE.py:FUNCTION.
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         out: the .efm file to write.
-        engines: openvino or onnx; may be given many times. Both by default.
+        engines: an engine, openvino or onnx; may be given many times. Both by default.
         max_drop: largest fall of any metric, absolute.
         max_flips: largest share of changed decisions, 0 to 1.
         recipe: settings in YAML; every one has a default.
