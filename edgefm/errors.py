@@ -6,6 +6,11 @@ Not a place for recovery: whoever raises says what was found, what was expected 
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with `\\x1b` for what is no visible character: names come from strangers, and a terminal obeys them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class EdgeFMError(Exception):
     """Base of every error that EdgeFM raises on purpose.
 
@@ -24,9 +29,7 @@ class EdgeFMError(Exception):
         line = f"{found}; expected {expected}." if expected else f"{found}."
         if do:
             line += f" {do[0].upper()}{do[1:]}."
-        # names come from strangers' files: no escape sequence may reach a terminal
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
-        super().__init__(shown)
+        super().__init__(printable(" ".join(line.split())))
 
 
 class InputError(EdgeFMError):

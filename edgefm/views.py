@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .errors import printable
+
 if TYPE_CHECKING:
     from .runtime.session import Answer
 
@@ -35,9 +37,10 @@ def show_answers(answers: Iterable[Answer], as_json: bool) -> int:
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
     """Without the embedding where there is a label: it is a thousand numbers that few want (`Session` gives them)."""
+    source = answer.source.encode("utf-8", "backslashreplace").decode()  # a file's name need not be text
     if answer.error is not None:
-        return {"source": answer.source, "error": answer.error}
-    record = answer.record()
+        return {"source": source, "error": answer.error}
+    record = answer.record() | {"source": source}
     if answer.label is not None:
         del record["embedding"]
     del record["error"]
@@ -45,9 +48,11 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 
 
 def _answer_line(answer: Answer) -> str:
-    source = answer.source if len(answer.source) <= WIDTH else "..." + answer.source[3 - WIDTH :]
+    name = printable(answer.source)
+    source = name if len(name) <= WIDTH else "..." + name[3 - WIDTH :]
     if answer.error is not None:
-        return f"{source:{WIDTH}} {'-':20} {'-':>11} {'-':>8}  {answer.error}"
+        error = answer.error.removeprefix(f"{source} ")  # a name that is shown whole is not said twice
+        return f"{source:{WIDTH}} {'-':20} {'-':>11} {'-':>8}  {error}"
     if answer.label is None:
         size = 0 if answer.embedding is None else answer.embedding.size
         label, probability = f"{size} numbers", "see --json"
@@ -56,7 +61,7 @@ def _answer_line(answer: Answer) -> str:
     else:
         label = ", ".join(answer.label) or "none"
         probability = f"{max(answer.probabilities.values()):.4f}"
-    return f"{source:{WIDTH}} {label:20} {probability:>11} {answer.milliseconds:>8.1f}  {answer.variant}"
+    return f"{source:{WIDTH}} {printable(label):20} {probability:>11} {answer.milliseconds:>8.1f}  {answer.variant}"
 
 
 def show_output(out: Path, as_json: bool) -> int:
@@ -216,7 +221,7 @@ def _bundle_lines(found: dict[str, Any]) -> list[str]:
         f"task        {task['kind']}: {labels}{decision}; temperature {task['temperature']:g}",
         f"input       {shape}, {prepare['resize']} side to {prepare['resize_to']}, {prepare['filter']}; "
         f"16-bit window {low:g} to {high:g}",
-        f"golden      {found['golden']} generated inputs with expected outputs",
+        f"golden      {found['golden']} generated input{'s' * (found['golden'] != 1)} with expected outputs",
         "made with   "
         + ", ".join([f"EdgeFM {found['edgefm']}", *(f"{name} {each}" for name, each in sorted(found["versions"].items()))]),
         "",

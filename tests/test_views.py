@@ -59,6 +59,35 @@ def test_a_long_name_keeps_its_end(capsys):
     assert "end.png" in line
 
 
+def test_no_name_of_a_file_or_a_label_reaches_the_terminal_as_an_escape_sequence(capsys):
+    evil = "a\x1b[2J\u202egnp.\n\udcff.png"
+    show_answers(
+        [answer(source=evil, label="b\x07", probabilities={"b\x07": 1.0}), answer(source=evil, error="x")], as_json=False
+    )
+    _, *lines = capsys.readouterr().out.splitlines()
+    for line in lines:
+        assert line.isprintable()
+        assert line.startswith(r"a\x1b[2J\u202egnp.\n\udcff.png")
+    assert r" b\x07 " in lines[0]
+
+
+def test_a_name_that_is_no_text_is_still_json(capsys):
+    show_answers([answer(source="a\udcff.png", error="x"), answer(source="\x1bé", label="b", probabilities={"b": 1.0})], True)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["source"], second["source"]) == (r"a\udcff.png", "\x1bé")
+
+
+def test_a_name_is_said_once_where_it_is_shown_whole(capsys):
+    long = "x" * 80 + ".png"
+    show_answers(
+        [answer(source="a b.png", error="a b.png does not exist."), answer(source=long, error=f"{long} is empty.")],
+        as_json=False,
+    )
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["a", "b.png", "-", "-", "-", "does", "not", "exist."]
+    assert second.endswith(f"{long} is empty.")
+
+
 def test_a_number_that_is_not_finite_becomes_null(capsys):
     show_inspection({"a": float("nan")}, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"a": None}
@@ -85,3 +114,15 @@ def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
     text = capsys.readouterr().out
     assert "The gate refused int8: 6 of 90 decisions change" in text
     assert "Next:" not in text
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 generated input with"), (2, "2 generated inputs with"), (0, "0 generated inputs")]
+)
+def test_one_golden_input_is_not_several(capsys, count, words):
+    task = {"labels": ["a", "b"], "kind": "binary", "thresholds": [0.5], "temperature": 1.0}
+    prepare = {"channels": 3, "size": 8, "resize": "shorter", "resize_to": 8, "filter": "bicubic", "window16": (0, 65535)}
+    found = {"path": "x.efm", "name": "x", "format": 1, "bytes": 9, "refused": None, "id": "0", "task": task, "edgefm": "0"}
+    found |= {"preprocess": prepare, "golden": count, "versions": {}, "variants": [], "lineage": []}
+    show_inspection(found, as_json=False)
+    assert words in capsys.readouterr().out
