@@ -133,7 +133,19 @@ def _notes(
     intervals = {name: each for record in variants for name, each in record["metrics"].items()}
     if undefined := [name for name, each in intervals.items() if math.isnan(each["value"])]:
         yield f"undefined on these images: {', '.join(undefined).replace('_', ' ')}"
-    if count > 1 and any(each["low"] == each["high"] for record in variants for each in record["metrics"].values()):
-        yield "where no interval is shown all draws gave the same, as where no image is answered wrongly: that is not certainty"
+    if count > 1 and any(each["low"] == each["high"] for record in variants for each in _intervals(record)):
+        # The rule of three: 0 of n bounds a share by 3 / n, 95 % (Hanley and Lippman-Hand 1983).
+        yield (
+            "where no interval is shown all draws gave the same, which is not certainty: "
+            f"what never happened to {count:,} {by}s may still happen to {min(100, 300 / count):.1f} % of others"
+        )
     if task.kind == "embedding" and any(each["mean_cosine"] is None for each in variants if not each["reference"]):
         yield "embeddings of another width than the reference's have no cosine to it"
+
+
+def _intervals(record: Mapping[str, Any]) -> Iterator[Mapping[str, float]]:
+    """Those that the tables show, but those of single labels."""
+    yield from record["metrics"].values()
+    yield from record["difference"].values()
+    if record["flips"]:
+        yield record["flips"]["share"]

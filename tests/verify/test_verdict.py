@@ -43,6 +43,7 @@ def test_what_measured_and_what_was_measured_is_recorded(make_bundle: MakeBundle
     assert found["reference"] == "openvino-fp32"
     assert found["parity"] == {"passed": True, "limit": 1e-3, "inputs": 3, "reasons": []}
     assert found["notes"][0] == "from 3 patients the intervals are narrower than they should be"
+    assert "what never happened to 3 patients may still happen to 100.0 % of others" in found["notes"][-1]
     assert found["intervals"] == {"level": 0.95, "draws": 50, "seed": 0}
 
 
