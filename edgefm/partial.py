@@ -17,10 +17,15 @@ from typing import BinaryIO
 from .errors import InputError
 
 
-def check_output(out: Path, force: bool) -> None:
-    """Raise `InputError` unless `out` may be written: absent or `force`, its folder there (or can be made) and writable."""
+def check_output(out: Path, force: bool, suffix: str = "") -> None:
+    """Raise `InputError` unless `out` may be written: absent or `force`, its folder there (or can be made) and writable.
+
+    With `suffix` its name must end so, in small letters or capitals.
+    """
     if out.name in ("", ".."):
         raise InputError(f"'{out}' is no name for an output", expected="the name of a file or folder", do="choose another -o")
+    if not out.name.lower().endswith(suffix):
+        raise InputError(f"{out} is no name for a bundle", expected=f"one that ends in {suffix}", do=f"say -o {out}{suffix}")
     _mode(out.with_name(out.name + ".partial"))
     mode = _mode(out)
     if mode and not force:

@@ -133,6 +133,14 @@ def test_a_missing_folder_above_is_made_and_a_file_above_is_named(tmp_path: Path
         check_output(tmp_path / "file" / "out", False)
 
 
+def test_a_name_without_the_suffix_that_it_must_have_is_refused_with_one_that_has_it(tmp_path: Path) -> None:
+    for name in ("x.txt", "x", "efm", "x.efm.zip"):
+        with pytest.raises(InputError, match=rf"{name} is no name for a bundle; .*ends in \.efm\. Say -o .*{name}\.efm\."):
+            check_output(tmp_path / "new" / name, True, ".efm")
+    assert not (tmp_path / "new").exists()
+    check_output(tmp_path / "X.EFM", False, ".efm")
+
+
 def test_a_small_file_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "small"
     write_atomically(out, b"one")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError
+from ..partial import check_output
 from .names import LABELS, PREPROCESS
 from .read import open_bundle
 from .write import write_bundle
@@ -28,6 +29,7 @@ def slim_bundle(path: str | Path, keep: Sequence[str], out: Path, *, force: bool
         BundleError: `path` is not a good bundle.
         InputError: `keep` is empty or names a variant that is not there, or `out` cannot be written.
     """
+    check_output(out, force, ".efm")
     with open_bundle(path) as bundle:
         manifest = bundle.manifest
         there = [variant.name for variant in manifest.variants]

@@ -60,7 +60,7 @@ def export(
         ParityError: an engine does not answer as the model does.
     """
     out = Path(out)
-    check_output(out, force)
+    check_output(out, force, ".efm")
     loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
     draft = held_draft(loaded, export_onnx(loaded), golden(loaded), out, report=report)
     identity = draft.write(out, force=force)

@@ -67,7 +67,7 @@ def quantize(
         GateRefused: the gate said no; `out` is there, marked as refused with the reason. Its `findings` hold the table.
     """
     out = Path(out)
-    check_output(out, force)
+    check_output(out, force, ".efm")
     job = load_job(model, data, recipe, licence=licence, trust_remote_code=trust_remote_code, look=not dry_run)
     for line in job.notes():
         report(line)

@@ -70,6 +70,12 @@ def test_a_variant_that_is_not_there_is_refused_with_those_that_are(keep: list[s
     assert not list(tmp_path.iterdir())
 
 
+def test_the_output_must_be_called_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.txt is no name for a bundle; .* Say -o .*x\.txt\.efm"):
+        slim_bundle(FIXTURE, ["onnx-fp32"], tmp_path / "x.txt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_bundle_may_be_slimmed_onto_itself_by_force_only(tmp_path: Path) -> None:
     path = tmp_path / "x.efm"
     path.write_bytes(FIXTURE.read_bytes())

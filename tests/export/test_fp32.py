@@ -91,6 +91,11 @@ def test_nothing_is_written_for_a_model_that_cannot_be_exported(build: Build, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_an_output_that_is_not_called_a_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.onnx is no name for a bundle; expected one that ends in \.efm"):
+        export("nowhere", tmp_path / "model.onnx", report=quiet)
+
+
 def test_an_existing_bundle_is_replaced_only_with_force(build: Build, tmp_path: Path) -> None:
     out = tmp_path / "model.efm"
     out.write_bytes(b"precious")

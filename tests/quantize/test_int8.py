@@ -178,6 +178,8 @@ def test_models_and_data_that_do_not_fit_are_refused_before_any_work(
         quantize(model, DATA, out, recipe=lenient, report=quiet)
     with pytest.raises(InputError, match="no data at"):
         quantize(replace(model, module=model.module.eval()), tmp_path / "absent.csv", out, recipe=lenient, report=quiet)
+    with pytest.raises(InputError, match=r"model\.txt is no name for a bundle"):
+        quantize(model, DATA, tmp_path / "model.txt", recipe=lenient, report=quiet)
     out.write_bytes(b"precious")
     with pytest.raises(InputError, match="exists already"):
         quantize(model, DATA, out, recipe=lenient, report=quiet)
