@@ -33,7 +33,7 @@ def run(
         images: image files and folders; folders are searched for images at every depth.
         variant: one variant of the bundle, instead of the fastest on this machine (`edgefm inspect` lists them).
         threads: processor threads to use, all that this process may use by default.
-        frame: the frame of multi-frame DICOM files, from 0.
+        frame: the frame of files that hold several, from 0.
         allow_refused: use a bundle that the gate refused.
 
     Returns:

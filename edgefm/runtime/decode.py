@@ -158,7 +158,10 @@ def check_size(name: str, width: int, height: int) -> None:
 def choose_frame(name: str, frames: int, frame: int | None) -> int:
     """The frame to read, from 0. Raises `ImageError` if there are several and none is stated, or it does not exist."""
     if frame is None and frames > 1:
-        raise ImageError(f"{name} holds {frames} frames", do=f"state which one, from 0 to {frames - 1}, with frame")
+        raise ImageError(
+            f"{name} holds {frames} frames",
+            do=f"state which one, from 0 to {frames - 1}: --frame N, for a data set --set data.frame=N, in Python frame=N",
+        )
     if frame is not None and not 0 <= frame < frames:
         raise ImageError(f"{name} holds {frames} frame{'s' * (frames > 1)}, so there is no frame {frame} (counted from 0)")
     return frame or 0

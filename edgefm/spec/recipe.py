@@ -23,7 +23,7 @@ class DataRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         positive: the positive class of a binary task; "" chooses it (see `data/sources.py`).
         val, test: share of patients cut off for validation and test where the data bring no split.
         broken: "refuse" stops at unreadable images after naming them all, "skip" names and leaves them out.
-        frame: frame of a multi-frame DICOM file, from 0; None refuses multi-frame files.
+        frame: frame of files that hold several (DICOM, TIFF, GIF, …), from 0; None refuses such files.
     """
 
     file: str = "file"
