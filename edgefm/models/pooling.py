@@ -56,4 +56,4 @@ def grid(features: torch.Tensor, prefix: int | None = 0) -> torch.Tensor | None:
     side = isqrt(max(count, 0))
     if side < 2 or (prefix is not None and side * side != count):
         return None
-    return features[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+    return features[:, -side * side :].transpose(1, 2).reshape(len(features), -1, side, side)
