@@ -53,7 +53,7 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
     from .quantize import quantize
 
     started = time.monotonic()
-    dataset = load_data(data, recipe.data, seed=recipe.seed)
+    dataset = load_data(data, recipe.data)
     if dataset.labels is None:
         raise InputError(f"{dataset.name} has no labels", do="give labelled images, or use edgefm distill, which needs none")
     dataset = check_images(dataset)

@@ -31,7 +31,7 @@ from msgspec.inspect import (
 )
 
 from .errors import InputError
-from .spec.recipe import Recipe
+from .spec.recipe import DataRecipe, Recipe
 
 
 class _Loader(yaml.SafeLoader):
@@ -132,6 +132,12 @@ def load_recipe(
         return msgspec.convert(tree if base is None else _over(msgspec.to_builtins(base), tree), Recipe)
     except msgspec.ValidationError as error:
         raise _explained(error, tree, origin) from error
+
+
+def data_changes(data: DataRecipe) -> str:
+    """The settings of `data` that are not the defaults, as "data.val=0.3, data.seed=1"; "" if all are."""
+    usual = msgspec.to_builtins(DataRecipe())
+    return ", ".join(f"data.{key}={value}" for key, value in msgspec.to_builtins(data).items() if value != usual[key])
 
 
 def _read(file: Path) -> dict[str, Any]:

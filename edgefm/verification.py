@@ -93,14 +93,15 @@ def _recorded(bundle: Bundle, report: Report) -> Recipe:
     """How the bundle's own data were read and cut, so that the same data give the same split again; else the defaults."""
     import msgspec
 
+    from .settings import data_changes
+
     kept = {key: bundle.manifest.recipe[key] for key in ("seed", "data", "preprocess") if key in bundle.manifest.recipe}
     try:
         recorded = msgspec.convert(kept, Recipe)
     except msgspec.ValidationError as error:
         report(f"the recipe in the bundle is not one of this version ({error}); the data are read with the defaults")
         return Recipe()
-    usual, own = msgspec.to_builtins(Recipe().data), msgspec.to_builtins(recorded.data)
-    changed = ", ".join(f"data.{key}={value}" for key, value in own.items() if value != usual[key])
+    changed = data_changes(recorded.data)
     if changed:
         report(f"the data are read as they were for the bundle, with {changed}; --set changes it")
     return recorded
@@ -110,7 +111,7 @@ def _images(data: str | Path, split: str, recipe: Recipe, task: Task, report: Re
     """The images of the split, every one readable, with labels as the bundle's task has them."""
     from .data import check_images, load_data
 
-    dataset = load_data(data, recipe.data, seed=recipe.seed, labels=task.labels or None)
+    dataset = load_data(data, recipe.data, labels=task.labels or None)
     for note in dataset.notes:
         report(note)
     dataset = replace(dataset, labels=_labels(dataset, task))

@@ -82,7 +82,7 @@ def load_job(
         InputError: see `adapt`.
     """
     place = usable_device(device)
-    dataset = load_data(data, recipe.data, seed=recipe.seed)
+    dataset = load_data(data, recipe.data)
     notes, train = _learnable(dataset), dataset.labelled("train")
     model = load_model(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     window = recipe.preprocess.window16

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..progress import Bar
-from .settled import read_recipe, say
+from .settled import read_recipe, recorded, say
 
 
 def quickstart(
@@ -96,7 +96,7 @@ def adapt(
             data,
             Path(out),
             method=method,
-            recipe=read_recipe(recipe, set, seed=seed),
+            recipe=read_recipe(recipe, set, base=recorded(model), seed=seed),
             resume=resume,
             force=force,
             dry_run=dry_run,
@@ -158,7 +158,7 @@ def distill(
     """
     from ..distill import distill as distil_student
 
-    settings = read_recipe(recipe, set, seed=seed, student=student)
+    settings = read_recipe(recipe, set, base=recorded(teacher), seed=seed, student=student)
     with Bar() as bar:
         return distil_student(
             teacher,
@@ -225,12 +225,12 @@ def quantize(
     """
     from ..quantize import quantize as quantize_model
 
-    overrides = {"engines": list(engines) or None, "max_drop": max_drop, "max_flips": max_flips}
+    options = {"quantize.engines": list(engines) or None, "quantize.max_drop": max_drop, "quantize.max_flips": max_flips}
     return quantize_model(
         model,
         data,
         Path(out),
-        recipe=read_recipe(recipe, set, seed=seed, **{f"quantize.{key}": value for key, value in overrides.items()}),
+        recipe=read_recipe(recipe, set, base=recorded(model), seed=seed, **options),
         licence=licence,
         trust_remote_code=trust_remote_code,
         force=force,

@@ -39,7 +39,7 @@ def verify(
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
         set: one setting, over the recipe's; may be given many times.
-        seed: of the intervals; by default the recipe's, which also cuts data that bring no splits.
+        seed: of the intervals; by default the recipe's.
         trust_remote_code: run Python code that comes with the reference.
         allow_refused: measure a bundle that the gate refused.
         force: replace verify.json and verify.md in OUT.

@@ -24,21 +24,18 @@ FORMS = "a CSV, a folder of class folders, a folder of images, a MedMNIST .npz, 
 _DEFAULTS = DataRecipe()
 
 
-def load_data(
-    source: str | Path, recipe: DataRecipe = _DEFAULTS, *, seed: int = 0, labels: tuple[str, ...] | None = None
-) -> Dataset:
+def load_data(source: str | Path, recipe: DataRecipe = _DEFAULTS, *, labels: tuple[str, ...] | None = None) -> Dataset:
     """Read any form of DATA. No image is decoded here; `check_images` does that.
 
     Args:
         source: a path, `medmnist:NAME` or `phantom:NAME`.
-        recipe: column names, positive class, shares.
-        seed: of the cut into splits, where the data bring none.
+        recipe: column names, positive class, shares and seed of the cut.
         labels: a teacher's labels; their order is taken if they include all labels of the data.
 
     Raises:
         InputError: the source is not there or not understood, or its labels, patients or splits cannot be used.
     """
-    return assemble(read_listing(source, recipe), recipe, seed=seed, labels=labels)
+    return assemble(read_listing(source, recipe), recipe, labels=labels)
 
 
 def read_listing(source: str | Path, recipe: DataRecipe) -> Listing:
@@ -60,7 +57,7 @@ def read_listing(source: str | Path, recipe: DataRecipe) -> Listing:
     raise InputError(f"{path} is no data set", expected=FORMS)
 
 
-def assemble(listing: Listing, recipe: DataRecipe, *, seed: int, labels: tuple[str, ...] | None = None) -> Dataset:
+def assemble(listing: Listing, recipe: DataRecipe, *, labels: tuple[str, ...] | None = None) -> Dataset:
     """Settle labels and splits of a listing. Raises `InputError`."""
     task, numbers, notes = make_task("embedding"), None, listing.notes
     strata: list[Hashable] = [()] * len(listing.names)
@@ -89,10 +86,10 @@ def assemble(listing: Listing, recipe: DataRecipe, *, seed: int, labels: tuple[s
         store=listing.store,
         keys=np.arange(len(listing.names)),
     )
-    return _settle_splits(dataset, strata, recipe, seed)
+    return _settle_splits(dataset, strata, recipe)
 
 
-def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe, seed: int) -> Dataset:
+def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe) -> Dataset:
     given = set(np.unique(dataset.splits)) - {""}
     notes = list(dataset.notes)
     patients = dataset.patients
@@ -112,7 +109,7 @@ def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe,
     splits = dataset.splits.copy()
 
     def deal(indexes: np.ndarray, shares: dict[str, float], what: str) -> None:
-        splits[indexes] = cut([patients[i] for i in indexes], [strata[i] for i in indexes], shares, seed=seed, what=what)
+        splits[indexes] = cut([patients[i] for i in indexes], [strata[i] for i in indexes], shares, seed=recipe.seed, what=what)
 
     val, test = recipe.val, recipe.test
     if not given:
@@ -121,15 +118,14 @@ def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe,
         deal(
             np.arange(len(splits)), {"train": 1 - val - test, "val": val / 2, "calibrate": val / 2, "test": test}, dataset.name
         )
-        notes.append(
-            f"{dataset.name} brings no splits; cut by {'image' if dataset.patients is None else 'patient'} with seed {seed}"
-        )
+        whom = "image" if dataset.patients is None else "patient"
+        notes.append(f"{dataset.name} brings no splits; cut by {whom} with seed {recipe.seed}")
     elif "val" in given and "calibrate" not in given:
         deal(np.flatnonzero(splits == "val"), {"val": 0.5, "calibrate": 0.5}, f"the split val of {dataset.name}")
     elif "train" in given and "val" not in given and val > 0:
         spare = {"val": val} if "calibrate" in given else {"val": val / 2, "calibrate": val / 2}
         deal(np.flatnonzero(splits == "train"), {"train": 1 - val, **spare}, f"the split train of {dataset.name}")
-        notes.append(f"{dataset.name} brings no val; cut from train with seed {seed}")
+        notes.append(f"{dataset.name} brings no val; cut from train with seed {recipe.seed}")
     return replace(dataset, splits=splits, notes=(*notes, *_absent(dataset, splits)))
 
 

@@ -91,7 +91,7 @@ def distill(
         tap=tap,
         window16=recipe.preprocess.window16,
     )
-    dataset = load_data(data, recipe.data, seed=recipe.seed, labels=asked.about.task.labels or None)
+    dataset = load_data(data, recipe.data, labels=asked.about.task.labels or None)
     if not dry_run:
         dataset = check_images(dataset)
     for note in (*dataset.notes, *(f"left out: {problem}" for problem in dataset.skipped)):

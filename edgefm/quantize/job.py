@@ -72,7 +72,7 @@ def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | Non
     if window is not None:
         loaded = replace(loaded, preprocess=msgspec.structs.replace(loaded.preprocess, window16=window))
     task = loaded.task
-    dataset = load_data(data, recipe.data, seed=recipe.seed, labels=task.labels or None)
+    dataset = load_data(data, recipe.data, labels=task.labels or None)
     mine, theirs = (task.kind, task.labels), (dataset.task.kind, dataset.task.labels)
     if dataset.labels is not None and task.kind != "embedding" and mine != theirs:
         raise InputError(

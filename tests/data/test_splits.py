@@ -66,7 +66,7 @@ def test_a_patient_on_both_sides_is_refused_by_name_and_row(csv):
 
 def test_data_without_splits_are_cut_by_patient_and_that_is_said(csv):
     rows = [f"{i}.png,{'xy'[i % 2]},p{i // 3}" for i in range(120)]
-    data = load_data(csv(table(rows)), seed=5)
+    data = load_data(csv(table(rows)), DataRecipe(seed=5))
     counts = Counter(data.splits.tolist())
     assert counts["train"] == pytest.approx(84, abs=4)
     assert set(counts) == {"train", "val", "calibrate", "test"}

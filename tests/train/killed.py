@@ -57,7 +57,7 @@ def train(data: Path, folder: Path, pipe: int) -> None:
     torch.set_num_threads(1)
     checkpoint.EVERY = 0.0
     images.usable_threads = lambda: THREADS
-    dataset = load_data(data, DataRecipe(), seed=0)
+    dataset = load_data(data, DataRecipe())
     assert dataset.labels is not None
     rows, val = dataset.of("train"), np.flatnonzero(dataset.splits == "val")
     store, module = Images(dataset, keep=2000), Toy()  # a few are kept, the others decoded again
