@@ -28,7 +28,7 @@ def test_every_verb_is_a_function_of_the_package(verb):
     assert getattr(edgefm, verb).__doc__
 
 
-@pytest.mark.parametrize("verb", ["distill", "quantize", "export", "doctor", "quickstart"])
+@pytest.mark.parametrize("verb", ["adapt", "distill", "quantize", "export", "doctor", "quickstart"])
 def test_a_room_that_was_imported_does_not_hide_the_verb_of_its_name(verb):
     name = f"edgefm.{verb}"
     code = f"import edgefm, {name} as room, sys; assert room is sys.modules['{name}']; print(callable({name}))"

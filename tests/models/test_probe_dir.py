@@ -177,6 +177,16 @@ def test_damaged_files_of_a_probe_are_named(tmp_path: Path) -> None:
         load_model(out)
 
 
+def test_a_tower_at_another_size_than_its_positions_were_learned_at_comes_back(tmp_path: Path) -> None:
+    folder = Path(clip_mlp(tmp_path / "model"))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = 48
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    loaded, probe = probed(str(folder))
+    assert loaded.preprocess.size == 48
+    same(load_model(save(tmp_path / "run", None, loaded, probe)), probe)
+
+
 def test_a_full_disk_is_told_whatever_the_layout(tmp_path: Path) -> None:
     for make in (own_timm, phikon_folder, clip_mlp):
         loaded, probe = probed(make(tmp_path / make.__name__))
