@@ -91,7 +91,7 @@ def load_job(
     model.module.eval()
     width = _width(model)
     if look:
-        dataset = check_images(dataset, np.flatnonzero(np.isin(dataset.splits, ("train", "val"))))
+        dataset = check_images(dataset, np.concatenate([train, np.flatnonzero(dataset.splits == "val")]))
         notes, train = _learnable(dataset), dataset.labelled("train")
     return Job(
         source=source,
@@ -108,14 +108,16 @@ def load_job(
 
 
 def _learnable(dataset: Dataset) -> list[str]:
-    """Sentences about labels that teach nothing; refuses data that teach nothing at all or not all of a task's classes."""
+    """Sentences about what teaches nothing; refuses data that teach nothing at all or not all of a task's classes."""
     if dataset.labels is None:
         raise InputError(
             f"{dataset.name} has no labels",
-            expected="a label for every image",
+            expected="labels to learn from",
             do="add labels, or teach a student the model's features with edgefm distill, which needs none",
         )
     labels, names = dataset.labels[dataset.labelled("train")], dataset.task.labels
+    bare = len(dataset.of("train")) - len(labels)
+    notes = [f"{bare} images of train have no label: nothing is learned from them here"] if bare else []
     if labels.ndim == 1:
         missing = [names[k] for k in range(len(names)) if not (labels == k).any()]
         if missing:
@@ -124,7 +126,7 @@ def _learnable(dataset: Dataset) -> list[str]:
                 expected="images of every class to learn from",
                 do="move some into train, or leave that class out",
             )
-        return []
+        return notes
     idle = [name for name, column in zip(names, labels.T) if column.min() == column.max()]
     if len(idle) == len(names):
         raise InputError(
@@ -132,7 +134,9 @@ def _learnable(dataset: Dataset) -> list[str]:
             expected="a label that some have and others have not",
             do="add images to train",
         )
-    return [f"train has only images with, or only images without {_some(idle)}: nothing can be learned there"] if idle else []
+    if idle:
+        notes.append(f"train has only images with, or only images without {_some(idle)}: nothing can be learned there")
+    return notes
 
 
 def _some(names: list[str]) -> str:

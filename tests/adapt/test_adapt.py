@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,17 @@ def test_several_labels_at_once(tmp_path: Path, make_data: Make, vit: Path, meth
         head = weights(out)["head.weight"]
         assert not head[3].any()
         assert head[:3].any(dim=1).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_of_train_without_a_label_are_left_aside(tmp_path: Path, make_data: Make, vit: Path, method: Method) -> None:
+    lines: list[str] = []
+    data = make_data()
+    kept = [re.sub(r"^([2-7]\.png),\w+", r"\1,", line) for line in data.read_text().splitlines()]
+    data.write_text("\n".join(kept) + "\n")
+    out = run(vit, data, tmp_path / "run", method, report=lines.append)
+    assert "6 images of train have no label: nothing is learned from them here" in lines
+    assert json.loads((out / "evaluation.json").read_text())["images"] == {"train": 6, "val": 6}
 
 
 def test_three_classes(tmp_path: Path, make_data: Make, code: str) -> None:
