@@ -132,7 +132,7 @@ def _callback(name: str, function: Callable[..., Any]) -> Callable[..., int]:
         dry = options.get("dry_run", False)
         told = _log_to_stderr(log_level)
         for option, value in options.items():
-            if isinstance(value, tuple) and option not in ("set", "images", "bundles"):
+            if isinstance(value, tuple) and option not in ("set", "images", "bundles", "teacher"):
                 options[option] = tuple(part.strip() for each in value for part in each.split(",") if part.strip())
         result = function(**options)
         return show_plan(told.lines, as_json) if dry else VIEWS[name](result, as_json)

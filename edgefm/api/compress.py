@@ -110,7 +110,7 @@ def adapt(
 
 
 def distill(
-    teacher: Any,
+    teacher: tuple[str, ...],
     data: str | Path,
     out: str | Path,
     student: str | None = None,
@@ -135,7 +135,8 @@ def distill(
     on with --resume, and ends as if it had not been.
 
     Args:
-        teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
+        teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm. May
+            be given many times, for teachers of one task.
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         out: the run directory to write.
         student: a preset (below) or a timm name; the recipe's if left out.
@@ -158,10 +159,12 @@ def distill(
     """
     from ..distill import distill as distil_student
 
-    settings = read_recipe(recipe, set, base=recorded(teacher), seed=seed, student=student)
+    teachers: tuple[Any, ...] = tuple(teacher) if isinstance(teacher, (list, tuple)) else (teacher,)
+    base = next((found for each in teachers if (found := recorded(each))), None)
+    settings = read_recipe(recipe, set, base=base, seed=seed, student=student)
     with Bar() as bar:
         return distil_student(
-            teacher,
+            teachers,
             settings.student,
             data,
             Path(out),

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from ..data.images import check_images
 from ..data.sources import load_data
+from ..errors import InputError
 from ..models import Outputs, load_model, save_run
 from ..partial import check_output
 from ..spec.manifest import Ancestor
@@ -29,9 +31,11 @@ from ..train.predict import all_outputs, predict
 from ..train.processes import Processes, join
 from ..train.progress import Report, no_bar, silent
 from ..train.validation import validate_labels
+from .control import make_control
 from .estimate import estimate
 from .evaluate import evaluate, validate_against_teacher
-from .plan import Plan, make_control, make_plan
+from .losses import blend
+from .plan import Plan, common_task, make_plan
 from .teacher import Teacher
 
 CACHE = "teacher-cache"  # beside OUT
@@ -56,21 +60,24 @@ def distill(
     report: Callable[[str], None] = silent,
     bar: Callable[[float, float], None] = no_bar,
 ) -> Path:
-    """Distil `teacher` into a small student.
+    """Distil `teacher`, or several, into a small student.
 
     What the student answers: the teacher's task where the teacher has logits, with or without labels in the data (its
     thresholds and temperature go with it, since the student learns its logits). Where it has none, the student learns its
     embedding, its last layer being the projection into the teacher's space, and its task is `embedding`; labels then only
     serve to measure kNN accuracy. Images of train may lack labels: the teacher's answers to them are learned all the same.
 
+    Several teachers of one task: the mean of their softened answers, and the features of each. Those without a classifier add
+    their features only. The student is prepared as the first one is, and inherits the licence of all.
+
     Args:
-        teacher: any MODEL. student: a preset or timm name; None takes the recipe's.
+        teacher: any MODEL, or a list or tuple of them. student: a preset or timm name; None takes the recipe's.
         out: the run directory to write.
         cache: the folder that the teacher's answers are kept in, for other runs too; None for `teacher-cache` beside `out`.
-        without_teacher: the control arm, see `plan.make_control`.
+        without_teacher: the control arm, see `control.make_control`.
         resume: go on with `out`.partial after its last checkpoint; refused if recipe, teacher or data differ.
         dry_run: report what would be done, with minutes, disk and memory; write nothing.
-        tap, licence, trust_remote_code: see `models.load_model`.
+        tap, licence, trust_remote_code: see `models.load_model`; the first two of a single teacher only.
         report: takes a line at a time. bar: takes the share done, 0 to 1, and the seconds left.
 
     Returns:
@@ -85,23 +92,18 @@ def distill(
     place = usable_device(device)
     processes = join(place)
     told = Report(report, bar) if processes.main else Report()
-    asked = Teacher(
-        load_model(teacher, tap=tap, licence=licence, trust_remote_code=trust_remote_code),
-        device=place,
-        tap=tap,
-        window16=recipe.preprocess.window16,
-    )
-    dataset = load_data(data, recipe.data, labels=asked.about.task.labels or None)
+    teachers = _load(teacher, place, recipe, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
+    dataset = load_data(data, recipe.data, labels=common_task(teachers).labels or None)
     if not dry_run:
         dataset = check_images(dataset)
     for note in (*dataset.notes, *(f"left out: {problem}" for problem in dataset.skipped)):
         told.line(note)
     if without_teacher:
-        plan = make_control(asked, dataset, recipe, device=place)
+        plan = make_control(teachers, dataset, recipe, device=place)
     else:
-        plan = make_plan(asked, dataset, recipe, device=place, cache=cache or out.absolute().parent / CACHE, report=told)
-    if plan.cache is not None:
-        plan.cache.check()
+        plan = make_plan(teachers, dataset, recipe, device=place, cache=cache or out.absolute().parent / CACHE, report=told)
+    for each in plan.caches:
+        each.check()
     if dry_run:
         for line in estimate(plan):
             told.line(line)
@@ -113,23 +115,42 @@ def distill(
     return out
 
 
+def _load(
+    sources: Any, device: torch.device, recipe: Recipe, *, tap: str | None, licence: str | None, trust_remote_code: bool
+) -> tuple[Teacher, ...]:
+    several = sources if isinstance(sources, (list, tuple)) else [sources]
+    for option, value in (("--tap", tap), ("--licence", licence)):
+        if value is not None and len(several) > 1:
+            raise InputError(f"{option} {value} is said of {len(several)} teachers", expected="one", do="leave it out")
+    window = recipe.preprocess.window16
+    return tuple(
+        Teacher(
+            load_model(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code),
+            device=device,
+            tap=tap,
+            window16=window,
+        )
+        for source in several
+    )
+
+
 def _run(plan: Plan, folder: Path, processes: Processes, *, resume: bool, report: Report) -> None:
     data = Ancestor(role="data", name=plan.dataset.name, sha256=plan.dataset.sha256())
     student = plan.student
     identity = {
         "recipe": {key: value for key, value in msgspec.to_builtins(plan.recipe).items() if key not in ("adapt", "quantize")},
-        **plan.teacher.identity,
-        "without_teacher": plan.cache is None,
+        **plan.teachers[0].identity,
+        **{f"teacher {number}": each.identity for number, each in enumerate(plan.teachers[1:], 2)},
+        "without_teacher": not plan.caches,
         "student": student.sha256,
         "data": data.sha256,
     }
     if resume:
         check_resumable(folder, identity)
-    said: Outputs | None = None
-    if plan.cache is not None:
-        plan.cache.begin()
-        with processes.main_first():
-            said = plan.cache.val_outputs(lambda done, count: None)
+    for cache in plan.caches:
+        cache.begin()
+    with processes.main_first():
+        said = _said([cache.val_outputs(lambda done, count: None) for cache in plan.caches], plan)
     training = Training(
         module=student.module,
         images=plan.images,
@@ -140,7 +161,7 @@ def _run(plan: Plan, folder: Path, processes: Processes, *, resume: bool, report
         recipe=plan.recipe.distill,
         seed=plan.recipe.seed,
         device=plan.device,
-        beside=plan.projectors if plan.projectors.learn else None,
+        beside=plan.beside,
         processes=processes,
     )
     state = fit(training, folder, identity=identity, resume=resume, report=report)
@@ -151,12 +172,21 @@ def _run(plan: Plan, folder: Path, processes: Processes, *, resume: bool, report
     save_run(folder, student, plan.recipe, _lineage(plan, data))
 
 
+def _said(answers: list[Outputs | None], plan: Plan) -> Outputs | None:
+    """What the teachers answer together about the images to validate on."""
+    found = [each for each in answers if each is not None]
+    if not found:
+        return None
+    logits = [each.logits for each in found if each.logits is not None]
+    return Outputs(blend(logits, plan.task.kind, 1.0) if logits else None, found[0].embedding)
+
+
 def _lineage(plan: Plan, data: Ancestor) -> tuple[Ancestor, ...]:
-    about = plan.teacher.about
-    if plan.cache is None:
-        return (*plan.student.ancestors, data)
-    origin = Ancestor(role="teacher", name=about.name, licence=about.licence, sha256=about.sha256)
-    return (*plan.student.ancestors, origin, *about.ancestors, data)
+    found = list(plan.student.ancestors)
+    for about in (teacher.about for teacher in plan.teachers if plan.caches):
+        found.append(Ancestor(role="teacher", name=about.name, licence=about.licence, sha256=about.sha256))
+        found.extend(each for each in about.ancestors if each not in found)
+    return (*found, data)
 
 
 def _validate(plan: Plan, teacher: Outputs | None) -> Validate:
@@ -171,7 +201,7 @@ def _validate(plan: Plan, teacher: Outputs | None) -> Validate:
 
 
 def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, report: Report) -> None:
-    arm = "without teacher" if plan.cache is None else "distilled"
+    arm = "distilled" if plan.caches else "without teacher"
     found: dict[str, Any] = {"arm": arm, "best_epoch": state.best_epoch, "precision": state.precision, "images": len(plan.val)}
     if len(plan.val):
         module, spec = plan.student.module, plan.student.preprocess

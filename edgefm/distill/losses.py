@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -26,6 +28,26 @@ def logit_loss(student: torch.Tensor, teacher: torch.Tensor, kind: TaskKind, tem
         return temperature**2 * terms.mean()
     p, q = functional.log_softmax(v, dim=1), functional.log_softmax(z, dim=1)
     return temperature**2 * (p.exp() * (p - q)).sum(dim=1).mean()
+
+
+def blend(logits: Sequence[torch.Tensor], kind: TaskKind, temperature: float) -> torch.Tensor:
+    """The logits whose softened answers are the mean of several teachers', as `logit_loss` takes them.
+
+    Hinton, Vinyals and Dean 2015, section 1, the arithmetic mean: p = mean_m softmax(v_m / T), which is softmax(v / T) of
+    v = T log p.
+    Multilabel: p = mean_m sigmoid(v_m / T) of each label, which is sigmoid(v / T) of v = T (log p - log(1 - p)).
+
+    Args:
+        logits: v_m, float `[N, K]` each. temperature: T, above 0.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    v = torch.stack([each / temperature for each in logits])
+    count = torch.tensor(len(logits), dtype=v.dtype, device=v.device).log()
+    if kind == "multilabel":
+        yes, no = functional.logsigmoid(v).logsumexp(dim=0), functional.logsigmoid(-v).logsumexp(dim=0)
+        return temperature * (yes - no)
+    return temperature * (functional.log_softmax(v, dim=2).logsumexp(dim=0) - count)
 
 
 def feature_loss(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from edgefm.data.sources import load_data
-from edgefm.distill.plan import make_control
+from edgefm.distill.control import make_control
 from edgefm.distill.teacher import Teacher
 from edgefm.errors import InputError
 from edgefm.models import load_model
@@ -144,6 +144,7 @@ def test_several_labels_at_once_may_be_missing_too(tmp_path: Path, make_data: Ma
 
 def test_only_the_labelled_images_count_in_the_class_weights(make_data: Make, teacher: Any) -> None:
     data = load_data(make_data(train=12, labelled=3), labels=("dark", "bright"))
-    plan = make_control(Teacher(load_model(teacher), device=torch.device("cpu")), data, recipe(), device=torch.device("cpu"))
+    asked = (Teacher(load_model(teacher), device=torch.device("cpu")),)
+    plan = make_control(asked, data, recipe(), device=torch.device("cpu"))
     objective: Any = plan.objective()
     assert objective.class_weights.tolist() == pytest.approx([3 / 4, 3 / 2])

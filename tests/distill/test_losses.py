@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgefm.distill.losses import feature_loss, logit_loss
+from edgefm.distill.losses import blend, feature_loss, logit_loss
 
 Z = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
 V = torch.tensor([[2.0, -1.0, 0.0], [0.5, 1.0, -4.0]], dtype=torch.float64)
@@ -74,3 +74,21 @@ def test_the_feature_loss_is_its_formula() -> None:
 def test_the_gradient_of_the_feature_loss_is_right() -> None:
     z = Z.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda z: feature_loss(z, V, torch.tensor(0.7, dtype=torch.float64)), (z,))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_several_teachers_answer_with_the_mean_of_their_softened_probabilities(temperature: float) -> None:
+    several = [Z, V, Z - V]
+    classes = blend(several, "multiclass", temperature).numpy() / temperature
+    labels = blend(several, "multilabel", temperature).numpy() / temperature
+    np.testing.assert_allclose(
+        softmax(classes), np.mean([softmax(v.numpy() / temperature) for v in several], axis=0), rtol=1e-12
+    )
+    wanted = np.mean([1 / (1 + np.exp(-v.numpy() / temperature)) for v in several], axis=0)
+    np.testing.assert_allclose(1 / (1 + np.exp(-labels)), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_a_single_teacher_answers_as_it_does_and_huge_answers_stay_finite(kind: str) -> None:
+    assert blend([V], kind, 2.0) is V  # type: ignore[arg-type]
+    assert torch.isfinite(blend([V * 1e4, -V * 1e4], kind, 2.0)).all()  # type: ignore[arg-type]

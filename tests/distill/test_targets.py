@@ -37,7 +37,7 @@ def target(open_cache: Open, make_data: Make, grid_teacher: Any) -> Callable[...
         if losses.labels:
             beside = LabelObjective(labels, np.arange(10), "binary", 2, torch.device("cpu"), losses.labels)
         projectors = Projectors((6, 8), (5, 3), seed=0)
-        made = TeacherTarget(cache, losses, projectors, beside, kind="binary", temperature=3.0, device=torch.device("cpu"))
+        made = TeacherTarget([cache], losses, [projectors], beside, kind="binary", temperature=3.0, device=torch.device("cpu"))
         made.prepare(1, quiet)
         return made
 
@@ -54,11 +54,11 @@ def test_only_what_has_a_weight_is_a_term(target: Callable[..., TeacherTarget]) 
 def test_each_term_is_its_formula_on_the_answers_about_this_view(target: Callable[..., TeacherTarget]) -> None:
     made = target(logits=0.5, features=2.0, tokens=3.0)
     terms = made(MINE, Batch(ROWS, 1, ROWS))
-    said, first = made.cache.of(ROWS), made.cache.sample(quiet)
-    project: Any = made.projectors
+    said, first = made.caches[0].of(ROWS), made.caches[0].sample(quiet)
+    project: Any = made.projectors[0]
     assert MINE.logits is not None
     assert MINE.tokens is not None
-    patches = made.cache.questions.patches_of(ROWS, 1)
+    patches = made.caches[0].questions.patches_of(ROWS, 1)
     tokens = project.tokens(resample_patches(MINE.tokens, patches, (4, 4)))
     wanted = {
         "logits": 0.5 * logit_loss(MINE.logits, said["logits"], "binary", 3.0),
@@ -88,7 +88,7 @@ def test_a_batch_that_was_cut_adds_up_to_the_whole(target: Callable[..., Teacher
 def test_the_projectors_learn_from_what_they_project(target: Callable[..., TeacherTarget]) -> None:
     made = target(features=1.0, tokens=1.0)
     torch.stack(list(made(MINE, Batch(ROWS, 1, ROWS)).values())).sum().backward()  # type: ignore[no-untyped-call]
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in made.projectors.parameters())
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in made.projectors[0].parameters())
 
 
 def test_a_student_that_has_the_teachers_features_loses_nothing() -> None:

@@ -1,0 +1,54 @@
+"""Which losses of a recipe can apply to these teachers, this student and these labels. Not their formulas: `losses.py`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..data.dataset import Dataset
+from ..errors import InputError
+from ..spec.recipe import LossRecipe
+from ..spec.task import Task
+from ..train.progress import Report
+
+
+def applicable(losses: LossRecipe, dataset: Dataset, task: Task, *, grids: tuple[bool, bool], report: Report) -> LossRecipe:
+    """The weights, 0 for a loss that cannot apply, with a sentence where somebody could wonder.
+
+    Args:
+        task: of the teachers. grids: whether a teacher, and the student, has a grid of features.
+
+    Raises:
+        InputError: nothing is left that teaches the student its answers.
+    """
+    off: dict[str, str] = {}
+    if task.kind == "embedding":
+        off |= {"logits": "", "labels": ""}
+    elif dataset.labels is None:
+        off["labels"] = f"{dataset.name} has no labels: the student learns from the teacher alone"
+    elif not labels_differ(dataset):
+        off["labels"] = "all images of train that have labels have the same: the loss on labels is switched off"
+    if not all(grids):
+        who = "teacher" if not grids[0] else "student"
+        off["tokens"] = f"the {who} has no grid of features: the loss on tokens is switched off"
+    for name, sentence in off.items():
+        if getattr(losses, name) and sentence:
+            report.line(sentence)
+    left = msgspec.structs.replace(losses, **dict.fromkeys(off, 0.0))
+    needed = [name for name in (("features",) if task.kind == "embedding" else ("logits", "labels")) if name not in off]
+    if not any(getattr(left, name) for name in needed):
+        what = "embedding" if task.kind == "embedding" else "classes"
+        keys = " or ".join(f"distill.losses.{name}" for name in needed)
+        raise InputError(f"no loss teaches the student its {what}", do=f"give {keys} a weight")
+    return left
+
+
+def asks(losses: LossRecipe) -> bool:
+    """Whether the teacher's answers to training images are needed."""
+    return bool(losses.logits or losses.features or losses.tokens)
+
+
+def labels_differ(dataset: Dataset) -> bool:
+    """Whether the known labels of train differ, so that something can be learned from them."""
+    assert dataset.labels is not None
+    labels = dataset.labels[dataset.known & (dataset.splits == "train")]
+    return len(labels) > 0 and bool((labels != labels[0]).any())
