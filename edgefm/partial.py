@@ -65,7 +65,8 @@ def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
 def working_folder(out: Path, *, force: bool = False, resume: bool = False) -> Iterator[Path]:
     """A locked `OUT.partial/` for a verb whose `OUT` is a file; the verb removes it once `OUT` is there.
 
-    After an exception (Ctrl-C included) it stays, for `resume`. Without `resume` an earlier one is emptied first.
+    After an exception (Ctrl-C included) it stays, for `resume`. Without `resume` an earlier one is emptied first. A file in its
+    place, which a killed process was writing, is removed.
 
     Raises:
         InputError: `out` exists and not `force`, cannot be written, or another process works on it.
@@ -73,6 +74,10 @@ def working_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
     check_output(out, force)
     partial = out.with_name(out.name + ".partial")
     with _translated(partial):
+        if partial.is_file():
+            with open(partial, "r+b") as file:
+                _own(file.fileno(), partial, partial)
+                partial.unlink()
         partial.mkdir(exist_ok=True)
         handle = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:

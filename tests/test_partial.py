@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -131,6 +132,18 @@ def test_a_missing_folder_above_is_made_and_a_file_above_is_named(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file cannot be made"):
         check_output(tmp_path / "file" / "out", False)
+
+
+def test_a_folder_takes_the_place_of_a_file_that_nobody_writes_any_more(tmp_path: Path) -> None:
+    left = tmp_path / "out.partial"
+    left.write_bytes(b"half")
+    with open(left, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match=r"another edgefm process is writing .*out\.partial"):
+            folder(tmp_path / "out", False)
+    assert left.read_bytes() == b"half"
+    folder(tmp_path / "out", False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_name_without_the_suffix_that_it_must_have_is_refused_with_one_that_has_it(tmp_path: Path) -> None:

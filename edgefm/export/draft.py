@@ -5,7 +5,7 @@ Not the finished file: `Draft.write` makes that, at the very end and at once.
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from .. import __version__
 from ..bundle import Bundle, open_bundle, write_bundle
-from ..errors import InputError
 from ..models import LoadedModel
+from ..partial import working_folder
 from ..runtime.cpu import usable_threads
 from ..runtime.engines import Engine, Running, load_engine
 from ..spec.manifest import Ancestor, Graph, Manifest, Tensor, Variant
@@ -50,16 +50,21 @@ class Draft:
 
     @contextmanager
     def tried(self, out: Path) -> Iterator[Trial]:
-        """The bundle as it is now, written beside `out` and opened; removed when the block ends, whatever happens."""
-        try:
-            folder = tempfile.TemporaryDirectory(prefix=f"{out.name}.", suffix=".partial", dir=out.absolute().parent)
-        except OSError as error:
-            raise InputError(f"{out} cannot be written ({error.strerror})", do="choose another -o") from error
-        with folder as name:
-            self.write(Path(name) / "trial.efm", force=False)
-            with open_bundle(Path(name) / "trial.efm") as bundle:
-                bundle.id = ""  # so that no engine caches what it compiles of a trial
-                yield Trial(bundle)
+        """The bundle as it is now, written into `OUT.partial` and opened; removed when the block ends, whatever happens.
+
+        What a killed process left there is removed first.
+
+        Raises:
+            InputError: it cannot be written, or a living process writes `out`.
+        """
+        with working_folder(out, force=True) as folder:
+            try:
+                self.write(folder / "trial.efm", force=False)
+                with open_bundle(folder / "trial.efm") as bundle:
+                    bundle.id = ""  # so that no engine caches what it compiles of a trial
+                    yield Trial(bundle)
+            finally:
+                shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)
