@@ -56,7 +56,7 @@ def test_a_stopped_export_leaves_no_bundle(copied: Command):
 
 
 def test_a_stopped_quickstart_leaves_no_folder(edgefm: Command):
-    stopped(edgefm.interrupted("quickstart", "--data", DATA, "-o", "out", after="1/4"))
+    stopped(edgefm.interrupted("quickstart", "--data", DATA, "-o", "out", after="1/5"))
     assert not (edgefm.folder / "out").exists()
 
 
