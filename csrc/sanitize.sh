@@ -1,8 +1,19 @@
 #!/bin/bash
 # Builds the C++ module with AddressSanitizer and UndefinedBehaviorSanitizer in a copy of the tree, and runs its tests on it.
-# Not part of an ordinary build. Needs g++. PYTHON names the interpreter (default: python3), which needs the test libraries.
+# Not part of an ordinary build. PYTHON names the interpreter (default: python3), which needs the test libraries. Without g++
+# and its two libraries it says so and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+skip() {
+    echo "sanitize: skipped, $1 (Debian: apt install g++)"
+    exit 0
+}
+command -v g++ >/dev/null || skip "there is no g++ here"
+for library in libasan.so libubsan.so; do
+    [[ $(g++ -print-file-name=$library) = /* ]] || skip "g++ brings no $library here"
+done
+
 python=${PYTHON:-python3}
 python=$(command -v "$python")
 [[ $python = /* ]] || python=$PWD/$python

@@ -88,6 +88,19 @@ def test_without_a_compiler_the_build_succeeds_and_says_so(root, tmp_path):
     assert not list(tmp_path.rglob("_native*.so"))
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_where_the_compiler_brings_no_sanitizer_the_run_is_skipped_with_a_reason(root, tmp_path):
+    fake = tmp_path / "g++"
+    fake.write_text('#!/bin/sh\necho "${1#*=}"\n')  # what g++ -print-file-name says of a library that it has not
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": sys.executable}
+    done = subprocess.run(["bash", "csrc/sanitize.sh"], cwd=root, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "sanitize: skipped, g++ brings no libasan.so here (Debian: apt install g++)\n",
+    )
+
+
 @pytest.mark.parametrize(("processor", "isa"), [("Nehalem", "scalar"), ("SandyBridge", "scalar"), ("Haswell", "avx2")])
 def test_an_emulated_older_processor_meets_no_illegal_instruction(root, processor, isa):
     pytest.importorskip("edgefm._native", reason="the C++ module is not built")
