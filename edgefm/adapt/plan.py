@@ -18,9 +18,9 @@ from ..train.predict import BATCH
 from ..train.progress import duration
 from ..train.timing import answer_seconds, seconds, step_seconds
 from .job import Job
-from .probe import GRID
+from .probe import GRID, few_threads
 
-SETTLE = 60  # steps of L-BFGS for one C: a rough figure, not a measurement
+SETTLE = 200  # steps of L-BFGS for one C: a rough figure, not a measurement
 
 
 def plan_linear(job: Job, target: LoadedModel, base: Base | None) -> list[str]:
@@ -82,4 +82,6 @@ def _product(job: Job) -> float:
     """Seconds of a regression's step: two products of the features with the weights."""
     rows = min(len(job.train), 4096)
     features, weights = np.ones((rows, job.width)), np.ones((job.width, len(job.task.labels)))
-    return seconds(lambda: features.T @ (features @ weights)) * len(job.train) / rows
+    with few_threads(len(job.train) * job.width):
+        features.T @ (features @ weights)  # the first is slower
+        return seconds(lambda: features.T @ (features @ weights)) * len(job.train) / rows

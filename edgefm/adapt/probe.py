@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ from ..verify.metrics import defined, task_metrics
 
 GRID = tuple(10.0 ** (half / 2) for half in range(-10, 5))  # C from 1e-5 to 1e2, the strongest regularisation first
 STEPS = 1000  # of L-BFGS, at most, for one C
-TOLERANCE = 1e-5  # of the gradient
+SERIAL = 2**22  # features, images times width, that one thread takes: more threads wait for each other longer than they work
 # A feature whose spread is this share of its mean or less is taken as constant. Engines round float32 features to about 1e-6
 # of their size: to a thousandth of the spread and more, and parity with the model is held to a thousandth.
 NOISE = 1e-3
@@ -89,7 +90,8 @@ def fit_probe(
     best: tuple[tuple[float, ...], float, np.ndarray, np.ndarray] | None = None
     trials: list[dict[str, Any]] = []
     for number, C in enumerate(GRID):
-        settled = [_fit(regression, scaled, target, C) for regression, target in zip(regressions, targets)]
+        with few_threads(features.size):
+            settled = [_fit(regression, scaled, target, C) for regression, target in zip(regressions, targets)]
         weight, bias = (np.concatenate([each[part] for each in settled]) for part in (0, 1))
         weight, bias = _folded(*_logits(weight, bias, task), mean, scale)
         metrics, score = _judge(val, weight, bias, task)
@@ -100,6 +102,14 @@ def fit_probe(
         progress(number + 1, len(GRID))
     assert best is not None
     return Probe(best[2], best[3], best[1], trials)
+
+
+def few_threads(size: int) -> AbstractContextManager[object]:
+    """One thread for the products of a regression on `size` features; as many as there are for large ones."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    limited: AbstractContextManager[object] = threadpool_limits(1 if size <= SERIAL else None)
+    return limited
 
 
 def scaler(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +129,7 @@ def _regression() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra("scikit-learn", "compress", "a linear probe") from error
     # From one C to the next it starts where it stands: the same path every time, and a shorter one.
-    return LogisticRegression(class_weight="balanced", max_iter=STEPS, tol=TOLERANCE, warm_start=True)
+    return LogisticRegression(class_weight="balanced", max_iter=STEPS, warm_start=True)
 
 
 def _fit(regression: Any, scaled: np.ndarray, target: np.ndarray, C: float) -> tuple[np.ndarray, np.ndarray]:

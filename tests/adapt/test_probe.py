@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
 from edgefm.adapt import probe as room
-from edgefm.adapt.probe import GRID, Probe, fit_probe
+from edgefm.adapt.probe import GRID, Probe, few_threads, fit_probe
 from edgefm.spec.task import Task, make_task
 
 BINARY = make_task("binary", ("normal", "pneumonia"))
@@ -48,7 +49,7 @@ def test_logits_are_scikit_learns_decision_functions(task: Task, count: int, mon
     scaled = StandardScaler().fit_transform(features.astype(np.float64))
 
     def decision(target: np.ndarray) -> np.ndarray:
-        model = LogisticRegression(C=C, class_weight="balanced", max_iter=1000, tol=room.TOLERANCE)
+        model = LogisticRegression(C=C, class_weight="balanced", max_iter=1000)
         return model.fit(scaled, target).decision_function(scaled)  # type: ignore[no-any-return]
 
     if task is MANY:
@@ -66,7 +67,7 @@ def test_a_warm_start_ends_where_a_cold_one_does(monkeypatch: pytest.MonkeyPatch
     train, val = draw(THREE, 60), draw(THREE, 30, seed=1)
     warm = fit_probe(train, val, THREE)
     monkeypatch.setattr(room, "GRID", (warm.C,))
-    np.testing.assert_allclose(logits(warm, val[0]), logits(fit_probe(train, val, THREE), val[0]), atol=2e-3)
+    np.testing.assert_allclose(logits(warm, val[0]), logits(fit_probe(train, val, THREE), val[0]), atol=1e-2)
 
 
 def test_the_best_c_has_the_highest_auc_then_balanced_accuracy() -> None:
@@ -158,3 +159,15 @@ def test_progress_counts_the_grid() -> None:
     seen: list[tuple[int, int]] = []
     fit_probe(draw(BINARY, 20), draw(BINARY, 10, seed=1), BINARY, lambda done, count: seen.append((done, count)))
     assert seen == [(number, len(GRID)) for number in range(1, len(GRID) + 1)]
+
+
+def test_small_regressions_run_in_one_thread_and_large_ones_in_all() -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    before = threads()
+    with few_threads(room.SERIAL):
+        assert threads() == {1}
+    with few_threads(room.SERIAL + 1):
+        assert threads() == before
+    assert threads() == before
