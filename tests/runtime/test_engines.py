@@ -17,7 +17,7 @@ import pytest
 
 from edgefm.bundle import Bundle, open_bundle
 from edgefm.errors import BundleError, InputError, MissingExtra
-from edgefm.runtime.cache import cache_folder, store
+from edgefm.runtime.cache import cache_folder
 from edgefm.runtime.cpu import cpu_features
 from edgefm.runtime.engines import ENGINES, installed, load_engine, version
 from edgefm.runtime.engines.compiled import CompiledModels
@@ -170,24 +170,6 @@ def test_without_a_cache_openvino_compiles_each_time(bundle: Bundle, tmp_path: P
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache_folder("openvino") is None
     np.testing.assert_allclose(load(bundle, "openvino")(IMAGES)["logits"], reference(3, IMAGES)["logits"], atol=1e-4)
-
-
-def test_a_relative_cache_home_and_a_missing_home_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder("x") == tmp_path / ".cache" / "edgefm" / "x"
-    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert cache_folder("x") is None
-
-
-def test_a_file_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
-    assert store(tmp_path / "a", b"1")
-    assert store(tmp_path / "a", b"22")
-    assert (tmp_path / "a").read_bytes() == b"22"
-    (tmp_path / "folder").mkdir()
-    assert not store(tmp_path / "folder", b"in the way")
-    assert not store(tmp_path / "gone" / "a", b"")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
