@@ -48,7 +48,7 @@ def build_timm(architecture: str, arguments: Mapping[str, Any], cfg: Mapping[str
         # Buffers that no weights file holds have been computed, and on the meta device computed to nothing.
         kept = set(dict(model.named_buffers())) <= set(model.state_dict())
         return model if kept else timm.create_model(architecture, pretrained=False, **options)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
         raise InputError(
             f"timm's {architecture} cannot be built with the model_args in {where} ({error})", do="correct its config.json"
         ) from error

@@ -13,7 +13,6 @@ from torch import nn
 
 from edgefm.errors import InputError
 from edgefm.models import list_taps, load_model
-from edgefm.models.pooling import pool
 from edgefm.spec.preprocess import Preprocess
 
 from .conftest import randomise
@@ -79,17 +78,3 @@ def test_a_tap_that_is_not_there_is_refused_with_the_nearest(tiny_vit_folder: Pa
         load_model(tiny_vit_folder, tap="blocks.7")
     with pytest.raises(InputError, match=r"has no node ''"):
         load_model(tiny_vit_folder, tap="")
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((2, 5), (2, 5)), ((2, 7, 5), (2, 5)), ((2, 5, 3, 3), (2, 5)), ((2, 3, 3, 5), (2, 5)), ((2, 4, 4, 4), (2, 4))],
-    ids=str,
-)
-def test_features_are_pooled_to_one_vector_per_image(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    assert pool(torch.rand(shape)).shape == expected
-
-
-def test_prefix_tokens_are_left_out_of_the_mean() -> None:
-    tokens = torch.rand(2, 9, 4)
-    assert torch.equal(pool(tokens, prefix=5), tokens[:, 5:].mean(dim=1))

@@ -15,7 +15,6 @@ from torch import nn
 from edgefm.models import load_model
 from edgefm.models.encoder import TimmEncoder, timm_grid
 from edgefm.models.loaded import LoadedModel, Outputs
-from edgefm.models.pooling import grid
 
 from .conftest import TINY_VIT, randomise
 from .test_frozen import X as PIXELS
@@ -133,30 +132,3 @@ def test_a_users_module_may_bring_its_own_grid() -> None:
 
     loaded: LoadedModel = load_module(Brings())
     assert torch.equal(loaded.module(PIXELS).tokens, PIXELS)
-
-
-@pytest.mark.parametrize(
-    ("shape", "prefix", "expected"),
-    [
-        ((2, 9, 4), 0, (2, 4, 3, 3)),
-        ((2, 14, 4), 5, (2, 4, 3, 3)),
-        ((2, 261, 4), None, (2, 4, 16, 16)),
-        ((2, 265, 4), None, (2, 4, 16, 16)),
-        ((2, 196, 4), None, (2, 4, 14, 14)),
-        ((2, 10, 4), 0, None),
-        ((2, 1, 4), 0, None),
-        ((2, 3, 4), 5, None),
-        ((2, 4), 0, None),
-        ((2, 3, 3, 4), 0, (2, 4, 3, 3)),
-        ((2, 4, 3, 3), 0, (2, 4, 3, 3)),
-    ],
-    ids=str,
-)
-def test_what_is_a_grid_and_what_is_not(shape: tuple[int, ...], prefix: int | None, expected: tuple[int, ...] | None) -> None:
-    found = grid(torch.rand(shape), prefix)
-    assert (None if found is None else tuple(found.shape)) == expected
-
-
-def test_tokens_lie_row_by_row() -> None:
-    tokens = torch.arange(1 + 9.0)[None, :, None]
-    assert grid(tokens, 1)[0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]  # type: ignore[index]
