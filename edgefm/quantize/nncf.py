@@ -29,16 +29,17 @@ from .calibrate import Calibration
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
-def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
+def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration, *, histograms: bool = False) -> onnx.ModelProto:
     """The graph with int8 weights and activations, stripped, the same bytes for the same images.
 
     Args:
         proto: fp32, input `images`; left as it is.
+        histograms: ranges that make the error least on a histogram of each activation, not those that hold everything.
     """
     with _quiet():
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
         source = onnx.ModelProto()
         source.CopyFrom(proto)
@@ -49,7 +50,7 @@ def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration) -> onnx.Mode
             model_type=nncf.ModelType.TRANSFORMER if is_transformer(proto) else None,
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE,
-                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                activations_range_estimator_params=Ranges.HISTOGRAM if histograms else Ranges.MINMAX,
             ),
         )
     strip(quantized)
