@@ -196,13 +196,16 @@ def quantize(
     seed: int | None = None,
     licence: str | None = None,
     trust_remote_code: bool = False,
+    resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
 ) -> Path:
     """Make a model int8 and write a bundle, unless decisions change.
 
     Compares int8 with fp32 on the val images first. If a metric falls by more than --max-drop, or more than --max-flips of
-    the decisions change, the bundle is marked as refused and the exit code is 3.
+    the decisions change, it tries other ranges, corrected biases, the most sensitive layers in float, and refitted logits,
+    for at most quantize.minutes of the recipe. If nothing helps, the bundle holds the best and is marked as refused, and the
+    exit code is 3. A run that was stopped meanwhile goes on with --resume; OUT.partial holds what it found.
 
     Args:
         model: a run directory, a timm name, hf-hub:NAME, a folder or FILE.py:FUNCTION.
@@ -216,6 +219,7 @@ def quantize(
         seed: of the choice of calibration images.
         licence: the model's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the model.
+        resume: go on where a stopped run left off.
         force: replace OUT if it exists.
         dry_run: tell what would be done, with minutes, disk and memory; do nothing.
 
@@ -236,6 +240,7 @@ def quantize(
         recipe=read_recipe(recipe, set, base=recorded(model), seed=seed, **options),
         licence=licence,
         trust_remote_code=trust_remote_code,
+        resume=resume,
         force=force,
         dry_run=dry_run,
         report=say,

@@ -6,7 +6,7 @@ Not the ranges themselves (`nncf.py`). There is no way to make a `Calibration` o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..data import Dataset
 from ..runtime.preprocess import Preprocessor
 
 SPLIT = "calibrate"
+# A MobileNetV3-small on chest X-rays, two draws each: calibrated on 3 images its logits err by 0.10 and 0.52 standard
+# deviations (3 and 34 of 238 decisions changed), on 10 by 0.06 and 0.08, on 30 by 0.06, on all 238 by no less.
+FEWEST = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,11 @@ class Calibration:
     dataset: Dataset
     indexes: np.ndarray
     prepare: Preprocessor
+
+    def spread(self, most: int) -> Calibration:
+        """At most `most` of the images, evenly spread over them."""
+        places = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64)
+        return replace(self, indexes=self.indexes[places])
 
     def __len__(self) -> int:
         return len(self.indexes)
@@ -49,8 +57,9 @@ def choose(dataset: Dataset, prepare: Preprocessor, count: int, seed: int) -> Ca
 
 
 def describe(calibration: Calibration, asked: int) -> str:
-    """How many images there are, and whether that is fewer than asked, as a sentence."""
+    """How many images there are, whether that is fewer than asked, and whether it is too few to rely on, as a sentence."""
     count = len(calibration)
     images = "1 image" if count == 1 else f"{count} images"
     short = f"; {asked} were asked for, the split has no more" if count < asked else ""
-    return f"calibration: {images} of the '{SPLIT}' split of {calibration.dataset.name}{short}"
+    few = f"; with fewer than {FEWEST}, int8 depends on which ones they are: only the gate can tell" if count < FEWEST else ""
+    return f"calibration: {images} of the '{SPLIT}' split of {calibration.dataset.name}{short}{few}"

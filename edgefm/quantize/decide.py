@@ -1,19 +1,20 @@
-"""The accuracy gate: what int8 answers on `val` against what fp32 answers, as a table and a verdict.
+"""The accuracy gate: what one way to run the model answers on `val` against what fp32 answers, and whether that may be.
 
-Not parity (round-off between engines at one precision) and not the choice of a variant on a device.
+Not parity (round-off between engines at one precision), not the table (`findings.py`), not a device's choice of a variant.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..runtime.decide import decisions, probabilities
 from ..spec.recipe import QuantizeRecipe
 from ..spec.task import Task
+from ..verify.intervals import Interval
 from ..verify.metrics import GATED, embedding_metrics, flips, task_metrics
 
 
@@ -25,55 +26,15 @@ class Row:
         name: "fp32" for the torch model, a variant's name, or "openvino-bf16".
         metrics: name to value, NaN where the images define none.
         flips: share of decisions that differ from the torch model's, 0 to 1; None for an embedding.
-        milliseconds: median per image on this machine, or None.
+        drops: metric to its fall from the torch model's, and "flips", each with an interval; empty while it is not asked for.
+        milliseconds: median of one image on this machine, or None.
     """
 
     name: str
     metrics: Mapping[str, float]
     flips: float | None
+    drops: Mapping[str, Interval] = field(default_factory=dict)
     milliseconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What was measured before anything is written: the torch model first, then every way to run it.
-
-    `n` images of the `val` split of `where`.
-    """
-
-    n: int
-    where: str
-    rows: tuple[Row, ...]
-
-    def row(self, name: str) -> Row:
-        """The row of that name."""
-        return next(row for row in self.rows if row.name == name)
-
-    def table(self) -> list[str]:
-        """The rows as lines of text, one header first."""
-        names = list(self.rows[0].metrics)
-        head = ["", *(name.replace("_", " ") for name in names), "flipped", "ms"]
-        body = [
-            [row.name, *(_shown(row.metrics[name]) for name in names), self._flipped(row), _milliseconds(row.milliseconds)]
-            for row in self.rows
-        ]
-        widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
-        return ["  ".join(text.rjust(width) for text, width in zip(line, widths)) for line in [head, *body]]
-
-    def lines(self) -> list[str]:
-        """The table, with what it is about before it and what it does not say by itself after it."""
-        notes = (
-            [f"{', '.join(self.undefined())}: undefined on these images, so the gate cannot see it"] if self.undefined() else []
-        )
-        notes += [slower(self.rows)] if slower(self.rows) else []
-        return [f"on {self.n} images of the 'val' split of {self.where}; fp32 is the model itself:", *self.table(), *notes]
-
-    def undefined(self) -> list[str]:
-        """Names of the metrics that the images do not define."""
-        return [name.replace("_", " ") for name, value in self.rows[0].metrics.items() if math.isnan(value)]
-
-    def _flipped(self, row: Row) -> str:
-        return "" if row.flips is None else f"{round(row.flips * self.n)} of {self.n}"
 
 
 def judge(
@@ -82,7 +43,6 @@ def judge(
     reference: Mapping[str, np.ndarray],
     task: Task,
     labels: np.ndarray | None,
-    milliseconds: float | None = None,
 ) -> Row:
     """The row of one way to run the model.
 
@@ -100,46 +60,37 @@ def judge(
         changed = flips(decisions(answers, task), decisions(probabilities(reference["logits"], task), task))
         if labels is not None:
             metrics = task_metrics(answers, labels, task)
-    return Row(name=name, metrics=metrics, flips=changed, milliseconds=milliseconds)
+    return Row(name=name, metrics=metrics, flips=changed)
 
 
 def refusals(row: Row, reference: Row, task: Task, recipe: QuantizeRecipe, n: int) -> list[str]:
     """Why the gate says no to this row, one clause per reason; empty if it says yes.
 
     The metrics of `verify.metrics.GATED` may fall by `max_drop` at most, and `max_flips` of the decisions may change. Metrics
-    that the images do not define decide nothing.
+    that the images do not define decide nothing. The rule looks at the values, not at their intervals: an interval that holds
+    the limit is no proof that nothing was lost, and few images would let everything pass.
     """
     reasons = []
-    gated = (*GATED[task.kind], "mean_cosine")
-    for name in dict.fromkeys(gated):
-        before, after = reference.metrics.get(name, math.nan), row.metrics.get(name, math.nan)
-        if before - after > recipe.max_drop:
-            reasons.append(
-                f"{name.replace('_', ' ')} falls by {before - after:.4f} from {before:.4f} (at most {recipe.max_drop:g})"
-            )
+    for name, before, drop in _drops(row, reference, task):
+        if drop > recipe.max_drop:
+            reasons.append(f"{name.replace('_', ' ')} falls by {drop:.4f} from {before:.4f} (at most {recipe.max_drop:g})")
     if row.flips is not None and row.flips > recipe.max_flips:
         count = round(row.flips * n)
         reasons.append(f"{count} of {n} decisions change, {100 * row.flips:.1f} % (at most {100 * recipe.max_flips:g} %)")
     return reasons
 
 
-def slower(rows: Sequence[Row]) -> str:
-    """A sentence if int8 is not the fastest way to run the model on this machine, else ""."""
-    timed = {row.name: row.milliseconds for row in rows if row.milliseconds is not None}
-    small = {name: value for name, value in timed.items() if name.endswith("int8")}
-    others = {name: value for name, value in timed.items() if not name.endswith("int8")}
-    if not small or not others or min(small.values()) < min(others.values()):
-        return ""
-    best, rest = min(small, key=small.__getitem__), min(others, key=others.__getitem__)
-    return (
-        f"int8 is slower on this machine: {best} takes {small[best]:.1f} ms an image, {rest} {others[rest]:.1f}; "
-        "each device times them for itself"
-    )
+def excess(row: Row, reference: Row, task: Task, recipe: QuantizeRecipe) -> float:
+    """By how much the worst of what is lost exceeds what may be lost; at most 0 exactly where there are no `refusals`."""
+    over = [drop - recipe.max_drop for _, _, drop in _drops(row, reference, task)]
+    if row.flips is not None:
+        over.append(row.flips - recipe.max_flips)
+    return max(over, default=0.0)
 
 
-def _shown(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
-
-
-def _milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _drops(row: Row, reference: Row, task: Task) -> Iterator[tuple[str, float, float]]:
+    """Name, value before, and fall of each metric that the gate looks at and the images define."""
+    for name in dict.fromkeys((*GATED[task.kind], "mean_cosine")):
+        before, after = reference.metrics.get(name, math.nan), row.metrics.get(name, math.nan)
+        if not math.isnan(before - after):
+            yield name, before, before - after

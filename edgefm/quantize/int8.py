@@ -1,37 +1,38 @@
 """The verb `quantize`: fp32 held to the model, int8 measured against fp32 on real images, then one bundle or its refusal.
 
-    model ─▶ ONNX ─▶ fp32 draft, through parity ─▶ int8 by NNCF on `calibrate` ─▶ every variant on `val` ─▶ gate ─▶ bundle
+    model ─▶ ONNX ─▶ fp32 draft, through parity ─▶ search: int8 on `calibrate`, gate on `val` ─▶ what passed, timed ─▶ bundle
 
-Not NNCF's settings (`nncf.py`) and not the gate's rule (`decide.py`).
+Not NNCF's settings (`nncf.py`), not the gate's rule (`decide.py`) and not what is tried in which order (`search.py`).
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
+import numpy as np
 
+from ..bench.latency import Timing
+from ..bundle import append_evidence
 from ..errors import GateRefused
-from ..export.draft import LIBRARIES, Draft, Trial, new_variant, versions, with_variants
+from ..export.draft import Draft
+from ..export.draft import Trial as Copy
 from ..export.fp32 import Report, held_draft
 from ..export.golden import golden, reference
-from ..export.onnx import export_onnx, onnx_entries
-from ..export.openvino import openvino_entries
-from ..partial import check_output
+from ..export.onnx import export_onnx
+from ..partial import check_output, working_folder
 from ..runtime.cpu import cpu_features
-from ..spec.manifest import Ancestor, Manifest, Variant
 from ..spec.recipe import Recipe
-from ..verify.metrics import defined
 from ..verify.parity import Predictor
-from .decide import Findings, Row, judge, refusals
+from .conclude import BF16, concluded, findings_of, identity, record
 from .job import Job, load_job
+from .kept import Kept
 from .measure import measure
-from .nncf import quantize_onnx
 from .plan import plan
-
-BF16 = "openvino-bf16"
+from .search import Search
+from .speed import fastest, speeds
+from .trial import Trial, with_int8
 
 
 def quantize(
@@ -42,6 +43,7 @@ def quantize(
     recipe: Recipe,
     licence: str | None = None,
     trust_remote_code: bool = False,
+    resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
     report: Report = print,
@@ -52,9 +54,11 @@ def quantize(
         model: any form of MODEL, or a `LoadedModel`.
         data: any form of DATA. Its `calibrate` split sets the ranges, its `val` split is what the gate looks at. Labels are
             optional: without them the gate has the flipped decisions and the cosine to the fp32 embedding.
-        out: the .efm file to write, at the end and at once.
+        out: the .efm file to write, at the end and at once. While other int8 graphs are tried, `OUT.partial` holds what was
+            found, the best bundle so far (`best.efm`, marked as refused) among it.
         recipe: `quantize` and `data` of it, `preprocess`, and the seed of the calibration choice.
         licence, trust_remote_code, force: as for `export`.
+        resume: take up what `OUT.partial` holds; the end is the same as if the run had not been stopped.
         dry_run: report what would be done, with minutes, disk and memory; write nothing.
         report: takes a line at a time, the table of what int8 costs before anything is written.
 
@@ -64,7 +68,8 @@ def quantize(
     Raises:
         InputError: anything about model, data or output that cannot be used, an empty `calibrate` split among them.
         ParityError: an fp32 variant does not answer as the model does.
-        GateRefused: the gate said no; `out` is there, marked as refused with the reason. Its `findings` hold the table.
+        GateRefused: the gate said no to all int8 variants; `out` is there, with the best that was found, marked as refused with
+            the reason. Its `findings` hold the table.
     """
     out = Path(out)
     check_output(out, force, ".efm")
@@ -75,88 +80,89 @@ def quantize(
         for line in plan(job):
             report(line)
         return out
-    draft = _draft(job, out, report)
-    with draft.tried(out) as trial:
-        findings = _findings(job, trial, draft.manifest.variants)
-    for line in findings.lines():
-        report(line)
-    reasons = _reasons(job, findings, [row for row in findings.rows if row.name.endswith("int8")])
-    draft = Draft(
-        manifest=_concluded(job, draft.manifest, findings, "; ".join(reasons) or None),
-        preprocess=draft.preprocess,
-        entries=draft.entries,
-    )
-    identity = draft.write(out, force=force)
-    if reasons:
-        error = GateRefused(
-            f"{out} is written, but marked as refused: {'; '.join(reasons)}",
-            do="train the student longer or take a larger one, or state what may be lost with --max-drop and --max-flips",
-        )
-        error.findings = findings  # type: ignore[attr-defined]
-        raise error
-    report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {identity[:12]}: the gate says yes")
+    with working_folder(out, force=force, resume=resume) as folder:
+        try:
+            refusal = _quantized(job, folder, out, report)
+        except BaseException:
+            if not any((folder / "trials").glob("*.npz")):  # nothing that a resumed run could take up
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+    if refusal is not None:
+        raise refusal
     return out
 
 
-def _draft(job: Job, out: Path, report: Report) -> Draft:
-    """The bundle with fp32 variants held to the model, and int8 variants of which nothing is known yet."""
-    model, engines = job.model, job.recipe.quantize.engines
-    proto = export_onnx(model)
-    draft = held_draft(model, proto, golden(model), out, engines=engines, report=report)
-    report(job.calibrated())
-    small = quantize_onnx(proto, job.calibration)
-    variants, entries = list(draft.manifest.variants), dict[str, bytes]()
-    makers = {"onnx": onnx_entries, "openvino": openvino_entries}
-    for engine in engines:
-        name = f"{engine}-int8"
-        made = makers[engine](small, f"variants/{name}")
-        entries.update(made)
-        variants.append(new_variant(name, model, proto, tuple(made)))
-    return with_variants(draft, tuple(variants), entries)
+def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused | None:
+    """The run itself, in its working folder; the refusal if the gate says no."""
+    proto, engines = export_onnx(job.model), job.recipe.quantize.engines
+    kept = Kept(folder, identity(job, proto))
+    draft = held_draft(job.model, proto, golden(job.model), kept.best, engines=engines, report=report)
+    others = _others(job, draft, kept.best)
+
+    def save(trial: Trial) -> None:
+        why = f"the search was not finished; the best so far ({trial.name}): {trial.why()}"
+        whole = with_int8(draft, job, proto, trial.graph, engines)
+        concluded(whole, job, findings_of(job, others, trial, intervals=False), trial, why).write(kept.best, force=True)
+        report(f"the best so far is kept as {kept.best}")
+
+    search = Search(job, proto, draft, others["fp32"], kept, save, report)
+    best = search.run()
+    timing = _speeds(job, with_int8(draft, job, proto, best.graph, engines), kept.best)
+    findings = findings_of(job, others, best, intervals=True).timed({name: each.p50 for name, each in timing.items()})
+    for line in findings.lines():
+        report(line)
+    passing = [engine for engine in engines if f"{engine}-int8" not in best.failing]
+    for name in best.failing if passing else ():
+        report(f"{name} is left out: {', '.join(best.reasons[name])}")
+    refused = None if passing else best.why()
+    final = concluded(with_int8(draft, job, proto, best.graph, passing or engines), job, findings, best, refused)
+    sentence = fastest({name: timing[name].p50 for name in _usable(final)}, accurate=refused is None)
+    if sentence:
+        report(sentence)
+    unfinished = folder / out.name
+    bundle = final.write(unfinished, force=True)
+    append_evidence(unfinished, "evidence/quantize.json", record(search.trials, best, timing, sentence))
+    unfinished.replace(out)
+    if refused is None:
+        report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {bundle[:12]}: the gate says yes")
+        return None
+    refusal = GateRefused(
+        f"{out} is written, but marked as refused: {refused}",
+        do="train the student longer or take a larger one, or state what may be lost with --max-drop and --max-flips",
+    )
+    refusal.findings = findings  # type: ignore[attr-defined]
+    return refusal
 
 
-def _findings(job: Job, trial: Trial, variants: tuple[Variant, ...]) -> Findings:
-    """Every way to run the model, on the `val` images."""
+def _others(job: Job, draft: Draft, beside: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What the torch model, under "fp32", the fp32 variants and bf16 answer on `val`."""
+    with draft.tried(beside) as trial:
+        return measure(job.dataset, job.val, job.prepare, _predictors(job, trial))
+
+
+def _speeds(job: Job, draft: Draft, beside: Path) -> dict[str, Timing]:
+    """The time of one image, of everything that can answer, in turn."""
+    prepared = job.prepare(job.dataset.pixels(int(job.val[0])))[None]
+    with draft.tried(beside) as trial:
+        return speeds(_predictors(job, trial), prepared)
+
+
+def _predictors(job: Job, trial: Copy) -> dict[str, Predictor]:
+    """The torch model as "fp32", every variant, and bf16 where it can be measured."""
+    variants = trial.bundle.manifest.variants
     predictors: dict[str, Predictor] = {"fp32": lambda batch: reference(job.model, batch)}
     predictors |= {variant.name: trial.engine(variant) for variant in variants}
     half = [variant for variant in variants if (variant.engine, variant.precision) == ("openvino", "fp32")]
     if half and job.labels is not None and runs_bf16():
         predictors[BF16] = trial.engine(half[0], precision="bf16")
-    measured = measure(job.dataset, job.val, job.prepare, predictors)
-    truth = measured["fp32"].outputs
-    rows = tuple(
-        judge(name, found.outputs, truth, job.model.task, job.labels, found.milliseconds) for name, found in measured.items()
-    )
-    return Findings(n=len(job.val), where=job.dataset.name, rows=rows)
+    return predictors
 
 
-def _reasons(job: Job, findings: Findings, rows: list[Row]) -> list[str]:
-    """Why the gate says no to any of these rows, each reason under the row's name."""
-    task, recipe = job.model.task, job.recipe.quantize
-    truth = findings.row("fp32")
-    return [f"{row.name}: {reason}" for row in rows for reason in refusals(row, truth, task, recipe, findings.n)]
-
-
-def _concluded(job: Job, manifest: Manifest, findings: Findings, refused: str | None) -> Manifest:
-    """The manifest with what was found, and with the data in its lineage."""
-    known = {row.name: row for row in findings.rows}
-    variants = []
-    for variant in manifest.variants:
-        row = known[variant.name]
-        variant = replace(variant, accuracy=defined(dict(row.metrics)), flips=row.flips)
-        if BF16 in known and (variant.engine, variant.precision) == ("openvino", "fp32"):
-            variant = replace(variant, bf16=not _reasons(job, findings, [known[BF16]]))
-        variants.append(variant)
-    recipe = msgspec.to_builtins(job.recipe)
-    recipe["quantize"]["calibration_images"] = len(job.calibration)
-    return replace(
-        manifest,
-        variants=tuple(variants),
-        lineage=(*manifest.lineage, Ancestor(role="data", name=job.dataset.name, sha256=job.dataset.sha256())),
-        recipe=recipe,
-        versions=versions((*LIBRARIES, "nncf")),
-        refused=refused,
-    )
+def _usable(final: Draft) -> list[str]:
+    """The ways in which a device may run the bundle."""
+    variants = final.manifest.variants
+    return [variant.name for variant in variants] + ([BF16] if any(variant.bf16 for variant in variants) else [])
 
 
 def runs_bf16() -> bool:

@@ -44,6 +44,12 @@ class Job:
         """Labels of the `val` images, as `task_metrics` takes them, or None."""
         return None if self.dataset.labels is None else self.dataset.labels[self.val]
 
+    @property
+    def groups(self) -> np.ndarray:
+        """`[n]`, who belongs together among the `val` images: the patient, or each image by itself where none are known."""
+        patients = self.dataset.patients
+        return np.arange(len(self.val)) if patients is None else np.array([patients[int(index)] for index in self.val])
+
     def notes(self) -> list[str]:
         """What a person should know about the data before the work begins."""
         left_out = [f"left out: {problem}" for problem in self.dataset.skipped]

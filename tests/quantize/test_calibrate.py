@@ -9,7 +9,7 @@ import pytest
 
 from edgefm.data import Dataset, load_data
 from edgefm.errors import InputError
-from edgefm.quantize.calibrate import choose, describe
+from edgefm.quantize.calibrate import FEWEST, choose, describe
 from edgefm.runtime.preprocess import Preprocessor
 from edgefm.spec.preprocess import Preprocess
 
@@ -52,9 +52,23 @@ def test_an_empty_split_is_refused(dataset: Dataset) -> None:
 
 
 def test_the_count_is_said_and_so_is_a_shortage(dataset: Dataset) -> None:
-    there = len(dataset.of("calibrate"))
-    assert (
-        describe(choose(dataset, PREPARE, 3, seed=0), 3) == f"calibration: 3 images of the 'calibrate' split of {dataset.name}"
-    )
-    assert f"{there} images" in describe(choose(dataset, PREPARE, 500, seed=0), 500)
-    assert "500 were asked for" in describe(choose(dataset, PREPARE, 500, seed=0), 500)
+    all_in_it = dataclasses.replace(dataset, splits=np.full(len(dataset), "calibrate"))
+    count = len(all_in_it)
+    assert count >= FEWEST
+    said = f"calibration: {count} images of the 'calibrate' split of {dataset.name}"
+    assert describe(choose(all_in_it, PREPARE, count, seed=0), count) == said
+    assert describe(choose(all_in_it, PREPARE, 500, seed=0), 500) == f"{said}; 500 were asked for, the split has no more"
+
+
+@pytest.mark.parametrize("count", [1, 3, FEWEST - 1, FEWEST])
+def test_so_few_images_that_chance_decides_are_told(dataset: Dataset, count: int) -> None:
+    all_in_it = dataclasses.replace(dataset, splits=np.full(len(dataset), "calibrate"))
+    said = describe(choose(all_in_it, PREPARE, count, seed=0), count)
+    assert ("only the gate can tell" in said) == (count < FEWEST)
+
+
+def test_some_of_the_images_are_spread_over_all_of_them(dataset: Dataset) -> None:
+    chosen = choose(dataset, PREPARE, 9, seed=0)
+    assert chosen.spread(100).indexes.tolist() == chosen.spread(9).indexes.tolist() == chosen.indexes.tolist()
+    assert chosen.spread(3).indexes.tolist() == chosen.indexes[[0, 4, 8]].tolist()
+    assert len(list(chosen.spread(1))) == 1

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from edgefm.quantize.decide import Findings, Row, judge, refusals, slower
+from edgefm.quantize.decide import Row, excess, judge, refusals
 from edgefm.spec.recipe import QuantizeRecipe
 from edgefm.spec.task import make_task
 
@@ -61,9 +60,6 @@ def test_a_metric_that_rises_is_no_reason() -> None:
 def test_one_class_only_leaves_the_flips_to_decide_and_says_so() -> None:
     reference, row = rows([-1, -1, 1, 1], [-1, 1, 1, 1], [1, 1, 1, 1])
     assert refusals(row, reference, BINARY, STRICT, 4) == ["1 of 4 decisions change, 25.0 % (at most 1 %)"]
-    lines = Findings(n=4, where="data", rows=(reference, row)).lines()
-    assert "undefined" in lines[2]
-    assert "auc, specificity, balanced accuracy: undefined on these images" in lines[-1]
 
 
 def test_without_labels_the_cosine_and_the_flips_decide() -> None:
@@ -84,20 +80,20 @@ def test_an_embedding_is_judged_by_cosine_and_neighbours_and_has_no_decisions() 
     assert row.flips is None
     reasons = refusals(row, reference, EMBEDDING, STRICT, 40)
     assert [reason.split(" falls")[0] for reason in reasons] == ["mean cosine", "knn accuracy"]
-    assert "flipped" in Findings(n=40, where="data", rows=(reference, row)).lines()[1]
 
 
-def test_the_table_has_a_line_per_way_to_run_and_counts_flips() -> None:
+def test_the_excess_is_what_goes_beyond_the_gate_and_agrees_with_its_word() -> None:
+    for after, labels in (([-1, 1, 1, 1], [0, 0, 1, 1]), ([-2, -1, 1, 2], [0, 0, 1, 1]), ([-1, 1, 1, 1], [1, 1, 1, 1])):
+        reference, row = rows([-1, -1, 1, 1], after, labels)
+        over = excess(row, reference, BINARY, STRICT)
+        assert (over > 0) == bool(refusals(row, reference, BINARY, STRICT, 4))
     reference, row = rows([-1, -1, 1, 1], [-1, 1, 1, 1], [0, 0, 1, 1])
-    title, head, first, second = Findings(n=4, where="data", rows=(reference, row)).lines()
-    assert title == "on 4 images of the 'val' split of data; fp32 is the model itself:"
-    assert head.split() == ["auc", "sensitivity", "specificity", "balanced", "accuracy", "f1", "brier", "flipped", "ms"]
-    assert first.split() == ["fp32", *["1.0000"] * 5, "0.0142", "0", "of", "4"]
-    assert second.split() == ["onnx-int8", "0.7500", "1.0000", "0.5000", "0.7500", "0.8000", "0.2046", "1", "of", "4"]
-    assert len(head) == len(first) == len(second)
+    assert excess(row, reference, BINARY, STRICT) == 0.25 - STRICT.max_drop
+    assert excess(row, reference, BINARY, QuantizeRecipe(max_drop=0.5, max_flips=0.125)) == 0.125
 
 
-@pytest.mark.parametrize(("int8", "said"), [(3.0, True), (1.0, False)])
-def test_int8_that_is_slower_is_said_in_a_sentence(int8: float, said: bool) -> None:
-    timed = [Row(name=name, metrics={}, flips=0.0, milliseconds=ms) for name, ms in (("onnx-fp32", 2.0), ("onnx-int8", int8))]
-    assert ("int8 is slower" in slower(timed)) == said
+def test_a_limit_that_is_reached_is_not_exceeded() -> None:
+    reference, row = rows([-1, -1, 1, 1], [-1, 1, 1, 1], [0, 0, 1, 1])
+    recipe = QuantizeRecipe(max_drop=0.25, max_flips=0.25)
+    assert excess(row, reference, BINARY, recipe) == 0
+    assert refusals(row, reference, BINARY, recipe, 4) == []

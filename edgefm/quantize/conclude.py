@@ -1,0 +1,97 @@
+"""What a run found, as the bundle's manifest and evidence say it. Not the finding, and not how it is shown (`findings.py`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+
+from ..bench.latency import Timing
+from ..bench.machine import machine
+from ..export.draft import LIBRARIES, Draft, versions
+from ..runtime.cpu import machine_id
+from ..spec.manifest import Ancestor
+from ..verify.metrics import defined
+from .decide import judge, refusals
+from .drops import drops
+from .findings import Findings, evidence
+from .job import Job
+from .trial import Outputs, Trial
+
+BF16 = "openvino-bf16"
+
+
+def identity(job: Job, proto: onnx.ModelProto) -> dict[str, Any]:
+    """What decides the outcome of a run, but for the time it may take: two runs with the same find the same."""
+    recipe = msgspec.to_builtins(job.recipe)
+    del recipe["quantize"]["minutes"]
+    return {
+        "model": hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest(),
+        "data": job.dataset.sha256(),
+        "recipe": recipe,
+        "versions": versions((*LIBRARIES, "nncf")),
+        "machine": machine_id(),
+    }
+
+
+def findings_of(job: Job, others: Mapping[str, Outputs], trial: Trial, *, intervals: bool) -> Findings:
+    """The rows of every way to run the model.
+
+    Args:
+        others: outputs on `val` of the torch model under "fp32", of the fp32 variants and of bf16.
+        intervals: whether each row gets what it loses, with intervals; that takes a thousand draws.
+    """
+    task, truth = job.model.task, others["fp32"]
+    rows = [judge(name, outputs, truth, task, job.labels) for name, outputs in others.items()] + [*trial.rows]
+    lost: dict[str, Any] = {}
+    if intervals:
+        ways = {**others, **trial.outputs}
+        lost = drops(ways, truth, task, job.labels, job.groups, seed=job.recipe.seed)
+    return Findings(
+        n=len(job.val),
+        where=job.dataset.name,
+        patients=None if job.dataset.patients is None else len(np.unique(job.groups)),
+        kind=task.kind,
+        rows=tuple(replace(row, drops=lost.get(row.name, {})) for row in rows),
+    )
+
+
+def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused: str | None) -> Draft:
+    """The bundle with what was found of each of its variants, and with the data in its lineage."""
+    known, recipe = {row.name: row for row in findings.rows}, msgspec.to_builtins(job.recipe)
+    recipe["quantize"]["calibration_images"] = len(job.calibration)
+    variants = []
+    for variant in draft.manifest.variants:
+        row = known[variant.name]
+        found = evidence(row) | (dict(trial.made) if variant.precision == "int8" else {})
+        variant = msgspec.structs.replace(variant, accuracy=defined(dict(row.metrics)), flips=row.flips, evidence=found)
+        if BF16 in known and (variant.engine, variant.precision) == ("openvino", "fp32"):
+            no = refusals(known[BF16], known["fp32"], job.model.task, job.recipe.quantize, findings.n)
+            variant = msgspec.structs.replace(variant, bf16=not no)
+        variants.append(variant)
+    manifest = msgspec.structs.replace(
+        draft.manifest,
+        variants=tuple(variants),
+        lineage=(*draft.manifest.lineage, Ancestor(role="data", name=job.dataset.name, sha256=job.dataset.sha256())),
+        recipe=recipe,
+        versions=versions((*LIBRARIES, "nncf")),
+        refused=refused,
+    )
+    return Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries)
+
+
+def record(trials: Sequence[Trial], best: Trial, timing: Mapping[str, Timing], sentence: str) -> bytes:
+    """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine."""
+    found = {
+        "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in trials],
+        "kept": best.name,
+        "milliseconds": {name: each._asdict() for name, each in timing.items()},
+        "fastest": sentence,
+        "machine": machine(),
+    }
+    return msgspec.json.format(msgspec.json.encode(found), indent=1)

@@ -1,0 +1,147 @@
+"""The search for an int8 that changes little enough: the first one, and where the gate says no to it, others in a fixed order.
+
+    int8 ─▶ ranges from histograms ─▶ biases corrected ─▶ 1, 2, 4, … layers in float, the most sensitive first ─▶ refit
+
+Each is measured on `val`; biases, layers and the refit of the logits start from the best before them. Not the gate's rule
+(`decide.py`). Of `val` nothing but the gate sees a label, and the test images nothing sees at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import onnx
+
+from ..export.draft import Draft
+from ..export.fp32 import Report
+from ..export.golden import reference
+from .bias import correct_biases, places
+from .job import Job
+from .kept import Kept, Outputs
+from .layers import in_float, layers
+from .measure import measure
+from .nncf import quantize_onnx
+from .refit import folded, folds, refit
+from .sensitivity import rank
+from .trial import Trial, int8_outputs, judged
+
+FEW = 32  # calibration images for what runs the graph once or twice per layer
+FIRST = "int8"
+
+Make = Callable[[], onnx.ModelProto | None]
+Attempt = tuple[str, Mapping[str, float], Make]
+
+
+class Search:
+    """One search.
+
+    Args:
+        proto: the fp32 graph. draft: the fp32 bundle. truth: the torch model's outputs on `val`.
+        kept: where every trial is kept. save: called with each trial that is the best so far and does not pass.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        proto: onnx.ModelProto,
+        draft: Draft,
+        truth: Outputs,
+        kept: Kept,
+        save: Callable[[Trial], None],
+        report: Report,
+    ) -> None:
+        self.job, self.proto, self.draft, self.truth = job, proto, draft, truth
+        self.kept, self.save, self.report = kept, save, report
+        self.trials: list[Trial] = []
+        self.stop = float("inf")
+
+    def run(self) -> Trial:
+        """The first trial whose variants all pass the gate, else the best there was when the trials or their time ended."""
+        self.report(self.job.calibrated())
+        first = self._tried(FIRST, {}, partial(quantize_onnx, self.proto, self.job.calibration))
+        assert first is not None
+        if not first.failing:
+            return first
+        minutes = self.job.recipe.quantize.minutes
+        self.report(f"the gate says no to the first int8: {first.why()}; trials follow, for at most {minutes:g} minutes")
+        self.stop = time.monotonic() + 60 * minutes
+        self.save(first)
+        for name, made, make in self._attempts():
+            found = self._tried(name, made, make) if time.monotonic() < self.stop else None
+            if found is None:
+                self.report(f"{minutes:g} minutes are over before the trial '{name}' (--set quantize.minutes=… gives more)")
+                break
+            self.report(f"{name}: {found.why() or 'passes'}")
+            if found is self.best and found.failing:
+                self.save(found)
+            if not found.failing:
+                break
+        return self.best
+
+    @property
+    def best(self) -> Trial:
+        """The best so far; of equals the earliest."""
+        return min(self.trials, key=lambda trial: trial.rank)
+
+    def _attempts(self) -> Iterator[Attempt]:
+        """What to try next, each from the best that there is when its turn comes."""
+        again = partial(quantize_onnx, self.proto, self.job.calibration, histograms=True)
+        yield "ranges from histograms", {"ranges_from_histograms": 1.0}, again
+        base = self.best
+        if places(base.graph, self.proto):
+            made = {**base.made, "biases_corrected": 1.0}
+            yield "biases corrected", made, lambda: correct_biases(base.graph, self.proto, self._images())
+        base = self.best
+        order: list[str] = []
+        count = 1
+        while 2 * count <= len(layers(base.graph, self.proto)):
+            name = f"{count} layers in float" if count > 1 else "1 layer in float"
+            yield name, {**base.made, "layers_in_float": float(count)}, partial(self._floated, base, order, count)
+            if order and count >= len(order):
+                break
+            count *= 2
+        if self.job.model.task.kind != "embedding":
+            yield "logits refitted", self.best.made, self._refitted
+
+    def _tried(self, name: str, made: Mapping[str, float], make: Make) -> Trial | None:
+        """A trial, recalled if it was measured before the run was stopped; None if time was over before there was a graph."""
+        recalled = self.kept.recall(name)
+        if recalled is None:
+            graph = make()
+            if graph is None:
+                return None
+            recalled = graph, int8_outputs(self.draft, self.job, self.proto, graph, self.job.val, self.kept.best)
+            self.kept.store(name, *recalled)
+        else:
+            self.report(f"{name}: measured before, taken up again")
+        graph, outputs = recalled
+        self.trials.append(judged(self.job, name, graph, outputs, self.truth, {**made, **folds(graph)}))
+        return self.trials[-1]
+
+    def _floated(self, base: Trial, order: list[str], count: int) -> onnx.ModelProto | None:
+        """The best of before with the `count` most sensitive layers in float. `order` is filled when it is empty."""
+        if not order:
+            ranked = rank(base.graph, self.proto, self._images(), self.stop)
+            if ranked is None:
+                return None
+            order += [each.layer for each in ranked]
+            most = ", ".join(f"{each.layer} ({each.error:.2g})" for each in ranked[:3])
+            self.report(f"the most sensitive layers (error of the answer in std if they alone are int8): {most or 'none'}")
+        return in_float(base.graph, self.proto, order[:count])
+
+    def _refitted(self) -> onnx.ModelProto:
+        """The best of before with a scale and a shift of its logits, fitted on the calibration images."""
+        job, graph = self.job, self.best.graph
+        indexes = job.calibration.indexes
+        small = int8_outputs(self.draft, job, self.proto, graph, indexes, self.kept.best)
+        torch = measure(job.dataset, indexes, job.prepare, {"fp32": lambda batch: reference(job.model, batch)})
+        logits = np.concatenate([found["logits"] for found in small.values()])
+        aim = np.concatenate([torch["fp32"]["logits"]] * len(small))
+        return folded(graph, refit(logits, aim, job.model.task), job.model.task)
+
+    def _images(self) -> np.ndarray:
+        """At most `FEW` calibration images, prepared, float32 `[n, C, S, S]`."""
+        return np.concatenate(list(self.job.calibration.spread(FEW)))

@@ -1,0 +1,102 @@
+"""An int8 graph as variants of a bundle, measured on `val`, judged by the gate. Not the order of trials (`search.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from msgspec.structs import replace
+
+from ..export.draft import Draft, new_variant, with_variants
+from ..export.fp32 import Engine
+from ..export.onnx import onnx_entries
+from ..export.openvino import openvino_entries
+from .decide import Row, excess, judge, refusals
+from .job import Job
+from .measure import measure
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What was tried.
+
+    Attributes:
+        name: how the graph was made, such as "2 layers in float".
+        graph: the int8 ONNX graph that all engines run.
+        outputs: variant name to what it answers on `val`. rows: the same, judged.
+        reasons: variant name to why the gate says no; empty where it says yes.
+        excess: by how much the worst of what is lost exceeds what may be lost; at most 0 where every variant passes.
+        made: for the manifest's evidence: "biases_corrected", "layers_in_float", "logit_scale" and the like.
+    """
+
+    name: str
+    graph: onnx.ModelProto
+    outputs: Mapping[str, Outputs]
+    rows: tuple[Row, ...]
+    reasons: Mapping[str, Sequence[str]]
+    excess: float
+    made: Mapping[str, float]
+
+    @property
+    def failing(self) -> list[str]:
+        """Names of the variants that the gate says no to."""
+        return [name for name, reasons in self.reasons.items() if reasons]
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Less is better: how many variants fail, then by how much."""
+        return len(self.failing), self.excess
+
+    def why(self) -> str:
+        """All reasons, each under its variant's name; "" if every variant passes."""
+        return "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in self.reasons.items() if reasons)
+
+
+def judged(
+    job: Job, name: str, graph: onnx.ModelProto, outputs: Mapping[str, Outputs], truth: Outputs, made: Mapping[str, float]
+) -> Trial:
+    """The trial of a graph that was measured. `truth`: the torch model's outputs on `val`."""
+    task, recipe = job.model.task, job.recipe.quantize
+    reference = judge("fp32", truth, truth, task, job.labels)
+    rows = tuple(judge(variant, found, truth, task, job.labels) for variant, found in outputs.items())
+    return Trial(
+        name=name,
+        graph=graph,
+        outputs=outputs,
+        rows=rows,
+        reasons={row.name: refusals(row, reference, task, recipe, len(job.val)) for row in rows},
+        excess=max(excess(row, reference, task, recipe) for row in rows),
+        made=made,
+    )
+
+
+def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, engines: Sequence[Engine]) -> Draft:
+    """The draft with one int8 variant more per engine, behind its own. `proto`: the fp32 graph."""
+    variants, entries = list(draft.manifest.variants), dict[str, bytes]()
+    makers = {"onnx": onnx_entries, "openvino": openvino_entries}
+    for engine in engines:
+        name = f"{engine}-int8"
+        made = makers[engine](graph, f"variants/{name}")
+        entries.update(made)
+        variants.append(new_variant(name, job.model, proto, tuple(made)))
+    return with_variants(draft, tuple(variants), entries)
+
+
+def int8_outputs(
+    draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, indexes: np.ndarray, beside: Path
+) -> dict[str, dict[str, np.ndarray]]:
+    """What the graph answers on images of the data set in every engine asked for, as the runtime runs it, by variant.
+
+    Args:
+        draft: the fp32 bundle. indexes: int64 `[N]`. beside: a trial copy is written beside this file, and removed.
+    """
+    fixed = {name: content for name, content in draft.entries.items() if not name.startswith("variants/")}
+    bare = Draft(manifest=replace(draft.manifest, variants=()), preprocess=draft.preprocess, entries=fixed)
+    with with_int8(bare, job, proto, graph, job.recipe.quantize.engines).tried(beside) as trial:
+        predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
+        return measure(job.dataset, indexes, job.prepare, predictors)

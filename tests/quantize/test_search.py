@@ -1,0 +1,275 @@
+"""Where int8 changes too much, trials follow in their order, and what was found is never lost: not to a no, not to kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from edgefm.bundle import open_bundle
+from edgefm.errors import BundleError, GateRefused, InputError
+from edgefm.models import LoadedModel
+from edgefm.quantize import quantize, search, trial
+from edgefm.runtime.session import Session
+from edgefm.spec.manifest import Manifest
+from edgefm.spec.recipe import Recipe
+from edgefm.spec.task import make_task
+
+from .planted import RECIPE, draw, planted
+
+pytest.importorskip("nncf")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("pictures"))
+
+
+def with_gate(recipe: Recipe = RECIPE, **changes: Any) -> Recipe:
+    return replace(recipe, quantize=replace(recipe.quantize, **changes))
+
+
+def done(
+    model: LoadedModel, data: str | Path, out: Path, recipe: Recipe = RECIPE, **options: Any
+) -> tuple[Manifest, dict[str, Any], list[str]]:
+    """The manifest, `evidence/quantize.json`, and what was said. A refusal is a result here."""
+    said: list[str] = []
+    try:
+        quantize(model, data, out, recipe=recipe, report=said.append, **options)
+    except GateRefused as error:
+        said.append(str(error))
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(out.name)] == [out.name]
+    with open_bundle(out) as bundle:
+        return bundle.manifest, msgspec.json.decode(bundle.view("evidence/quantize.json")), said
+
+
+@pytest.mark.parametrize(
+    ("kind", "tried", "made"),
+    [
+        ("bias", ["int8", "ranges from histograms", "biases corrected"], {"biases_corrected"}),
+        ("outlier", ["int8", "ranges from histograms", "biases corrected", "1 layer in float"], {"layers_in_float"}),
+        (
+            "logits",
+            ["int8", "ranges from histograms", "1 layer in float", "2 layers in float", "logits refitted"],
+            {"layers_in_float", "logit_scale", "logit_shift_0", "logit_shift_1"},
+        ),
+    ],
+)
+def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
+    kind: str, tried: list[str], made: set[str], pictures: Path, tmp_path: Path
+) -> None:
+    model = planted(kind)
+    manifest, found, said = done(model, pictures, tmp_path / "model.efm")
+    assert [each["name"] for each in found["trials"]] == tried
+    assert found["kept"] == tried[-1]
+    assert all(each["reasons"]["onnx-int8"] for each in found["trials"][:-1])
+    assert manifest.refused is None
+    assert manifest.task == model.task  # what was refitted is in the int8 graph: fp32 decides as it did
+    fp32, int8 = manifest.variants
+    assert fp32.flips == 0
+    assert int8.flips is not None
+    assert int8.flips <= RECIPE.quantize.max_flips
+    assert made == {key for key in int8.evidence if "drop" not in key and not key.startswith("flips")}
+    assert {"auc_drop", "auc_drop_low", "auc_drop_high", "flips_low", "flips_high"} <= set(int8.evidence)
+    assert any("the gate says no to the first int8: onnx-int8: " in line for line in said)
+    assert said[-1].endswith("the gate says yes")
+
+
+def test_several_labels_are_refitted_each_with_its_own_threshold(pictures: Path, tmp_path: Path) -> None:
+    rows = [(path, "bright|light" if path.parent.name == "bright" else "|") for path in sorted(pictures.rglob("*.png"))]
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\n" + "".join(f"{path},{cell}\n" for path, cell in rows))
+    task = replace(make_task("multilabel", ("bright", "light")), thresholds=(0.5, 0.4))
+    manifest, found, _ = done(planted("logits", task), table, tmp_path / "model.efm")
+    assert found["kept"] == "logits refitted"
+    assert manifest.refused is None
+    assert manifest.task == task
+    assert {"logit_shift_0", "logit_shift_1"} <= set(manifest.variants[1].evidence)
+
+
+def test_an_embedding_has_no_logits_to_refit_and_goes_back_to_float_step_by_step(tmp_path: Path) -> None:
+    from tests.export.small import build_small
+
+    from .conftest import DATA
+
+    model = build_small("test_efficientnet", make_task("embedding"))
+    recipe = with_gate(Recipe(), engines=("onnx",), calibration_images=8, max_drop=0.0)
+    manifest, found, said = done(model, DATA, tmp_path / "model.efm", recipe)
+    names = [each["name"] for each in found["trials"]]
+    assert names[:5] == ["int8", "ranges from histograms", "biases corrected", "1 layer in float", "2 layers in float"]
+    assert "logits refitted" not in names
+    excess = {each["name"]: each["excess"] for each in found["trials"]}
+    assert excess[names[-1]] == min(excess.values()) < excess["int8"]
+    assert manifest.refused
+    assert said[-1].startswith(f"{tmp_path / 'model.efm'} is written, but marked as refused: onnx-int8: mean cosine falls")
+
+
+def test_if_nothing_passes_the_refused_bundle_holds_the_best(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "rank", lambda *_: [])  # nothing is sensitive, so no layer goes back to float
+    out = tmp_path / "model.efm"
+    manifest, found, said = done(planted("outlier"), pictures, out)
+    assert [each["name"] for each in found["trials"]] == [
+        "int8",
+        "ranges from histograms",
+        "biases corrected",
+        "1 layer in float",
+        "logits refitted",
+    ]
+    excess = {each["name"]: each["excess"] for each in found["trials"]}
+    assert 0 < excess[found["kept"]] == min(excess.values())
+    assert manifest.refused is not None
+    assert f"{out} is written, but marked as refused: {manifest.refused}" in said[-1]
+    assert [variant.name for variant in manifest.variants] == ["onnx-fp32", "onnx-int8"]
+    with pytest.raises(BundleError, match="refused"):
+        Session(out)
+
+
+def test_no_trial_starts_after_its_time(pictures: Path, tmp_path: Path) -> None:
+    manifest, found, said = done(planted("bias"), pictures, tmp_path / "model.efm", with_gate(minutes=1e-6))
+    assert [each["name"] for each in found["trials"]] == ["int8"]
+    assert any("1e-06 minutes are over before the trial 'ranges from histograms'" in line for line in said)
+    assert manifest.refused is not None
+
+
+def test_time_that_runs_out_while_layers_are_ranked_is_said_too(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "rank", lambda *_: None)
+    manifest, found, said = done(planted("outlier"), pictures, tmp_path / "model.efm")
+    assert [each["name"] for each in found["trials"]] == ["int8", "ranges from histograms", "biases corrected"]
+    assert any("minutes are over before the trial '1 layer in float'" in line for line in said)
+    assert manifest.refused is not None
+
+
+def test_a_variant_that_fails_is_left_out_where_another_passes(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = trial.refusals
+    monkeypatch.setattr(
+        trial, "refusals", lambda row, *rest: ["it differs"] if row.name == "openvino-int8" else judge(row, *rest)
+    )
+    recipe = with_gate(engines=("openvino", "onnx"), max_drop=1.0, max_flips=1.0)
+    manifest, _, said = done(planted("bias"), pictures, tmp_path / "model.efm", recipe)
+    assert [variant.name for variant in manifest.variants] == ["openvino-fp32", "onnx-fp32", "onnx-int8"]
+    assert not any("openvino-int8" in name for name in manifest.entries)
+    assert "openvino-int8 is left out: it differs" in said
+    assert manifest.refused is None
+
+
+def test_one_class_only_in_val_leaves_the_flips_to_find_the_damage(pictures: Path, tmp_path: Path) -> None:
+    rows = [(path, path.parent.name) for path in sorted(pictures.rglob("*.png"))]
+    bright = [path for path, label in rows if label == "bright"]
+    split = {path: ("val" if path in bright[:30] else "calibrate") for path, _ in rows}
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label,split\n" + "".join(f"{path},{label},{split[path]}\n" for path, label in rows))
+    manifest, found, said = done(planted("bias"), table, tmp_path / "model.efm")
+    assert found["kept"] == "biases corrected"
+    assert any("auc, specificity, balanced accuracy: undefined on these images" in line for line in said)
+    evidence = manifest.variants[1].evidence
+    assert "auc_drop" not in evidence
+    assert {"flips", "flips_low", "flips_high", "sensitivity_drop"} <= set(evidence)
+
+
+def test_a_calibrate_split_of_three_images_works_and_is_told(pictures: Path, tmp_path: Path) -> None:
+    rows = [(path, path.parent.name) for path in sorted(pictures.rglob("*.png"))]
+    three = {path for path, _ in rows[::30]}
+    table = tmp_path / "labels.csv"
+    lines = [f"{path},{label},{'calibrate' if path in three else 'val'}\n" for path, label in rows]
+    table.write_text("file,label,split\n" + "".join(lines))
+    manifest, _, said = done(planted("bias"), table, tmp_path / "model.efm")
+    assert manifest.recipe["quantize"]["calibration_images"] == len(three) == 3
+    assert any("calibration: 3 images" in line and "only the gate can tell" in line for line in said)
+
+
+KILLED = """
+import os, signal, sys
+from tests.quantize.planted import RECIPE, planted
+from edgefm.quantize import quantize
+
+def report(line):
+    if line.startswith({moment!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+quantize(planted("logits"), {data!r}, {out!r}, recipe=RECIPE, report=report)
+"""
+
+
+@pytest.mark.parametrize("moment", ["the best so far is kept", "2 layers in float", "logits refitted"])
+def test_what_was_found_before_kill_9_is_there_and_is_taken_up(
+    moment: str, root: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.efm"
+    code = KILLED.format(moment=moment, data=str(pictures), out=str(out))
+    ended = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not out.exists()
+    partial = tmp_path / "model.efm.partial"
+    with open_bundle(partial / "best.efm") as bundle:
+        assert bundle.manifest.refused is not None
+        assert bundle.manifest.refused.startswith("the search was not finished; the best so far (")
+        assert [variant.name for variant in bundle.manifest.variants] == ["onnx-fp32", "onnx-int8"]
+    measured = {path.stem for path in (partial / "trials").glob("*.npz")}
+
+    def once(make: Callable[..., Any], trial: str) -> Callable[..., Any]:
+        """`make`, unless it would find what was found before."""
+
+        def only_new(*arguments: object, **options: bool) -> Any:
+            assert ("ranges-from-histograms" if options else trial) not in measured
+            return make(*arguments, **options)
+
+        return only_new
+
+    monkeypatch.setattr(search, "quantize_onnx", once(search.quantize_onnx, "int8"))
+    monkeypatch.setattr(search, "rank", once(search.rank, "2-layers-in-float"))
+    monkeypatch.setattr(search, "folded", once(search.folded, "logits-refitted"))
+    _, found, said = done(planted("logits"), pictures, out, resume=True)
+    assert {line.partition(":")[0].replace(" ", "-") for line in said if "taken up again" in line} == measured
+    assert found["kept"] == "logits refitted"
+    monkeypatch.undo()
+    done(planted("logits"), pictures, tmp_path / "other.efm")
+    with open_bundle(out) as one, open_bundle(tmp_path / "other.efm") as other:
+        assert one.id == other.id
+
+
+def test_a_run_of_other_settings_is_not_taken_up_and_without_resume_starts_over(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.efm"
+
+    def stop(line: str) -> None:
+        if line.startswith("the best so far is kept"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(planted("bias"), pictures, out, recipe=RECIPE, report=stop)
+    assert (tmp_path / "model.efm.partial" / "best.efm").exists()
+    with pytest.raises(InputError, match=r"belongs to a run with another .* without --resume"):
+        quantize(planted("bias"), pictures, out, recipe=with_gate(max_drop=0.1), resume=True, report=lambda line: None)
+    assert (tmp_path / "model.efm.partial" / "best.efm").exists()
+    done(planted("bias"), pictures, out, with_gate(minutes=1.0), resume=True)
+    _, _, said = done(planted("bias"), pictures, out, force=True)
+    assert not any("taken up again" in line for line in said)
+
+
+def test_the_trials_are_not_kept_open_for_others(pictures: Path, tmp_path: Path) -> None:
+    """Two runs to one output: the second is refused while the first works."""
+    out = tmp_path / "model.efm"
+    refused: list[InputError] = []
+
+    def second(line: str) -> None:
+        if line.startswith("the best so far is kept") and not refused:
+            with pytest.raises(InputError, match="another edgefm process") as error:
+                quantize(planted("bias"), pictures, out, recipe=RECIPE, report=lambda line: None)
+            refused.append(error.value)
+
+    quantize(planted("bias"), pictures, out, recipe=RECIPE, report=second)
+    assert refused
+    assert os.listdir(tmp_path) == ["model.efm"]
