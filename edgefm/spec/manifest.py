@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from .task import Task
 
 FORMAT = 1
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # `$` would let a line break pass
 Engine = Literal["openvino", "onnx", "native"]
 Precision = Literal["fp32", "int8"]
 
