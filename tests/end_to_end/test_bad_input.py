@@ -111,7 +111,8 @@ def test_a_model_that_stays_in_training_mode_is_not_exported(edgefm):
 def test_a_bundle_of_a_newer_format_names_the_version_it_needs(edgefm):
     bundle = FIXTURE.read_bytes().replace(b'"format":1', b'"format":2')
     (edgefm.folder / "newer.efm").write_bytes(bundle)
-    for words in (("run", "newer.efm", "models.py"), ("inspect", "newer.efm"), ("slim", "newer.efm", "--keep", "a", "-o", "b.efm")):
+    slim = ("slim", "newer.efm", "--keep", "a", "-o", "b.efm")
+    for words in (("run", "newer.efm", "models.py"), ("inspect", "newer.efm"), slim):
         line = refused(edgefm, *words)
         assert "newer.efm" in line
 
