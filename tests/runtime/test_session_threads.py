@@ -86,8 +86,13 @@ def test_many_processes_start_on_one_empty_cache(make_bundle: MakeBundle, cache:
     printed = [[float(line) for line in process.communicate(timeout=120)[0].split()] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     np.testing.assert_allclose(printed, np.full((4, 2), printed[0][0]), atol=1e-5)
-    left = sorted(path for path in cache.rglob("*") if path.is_file())
-    assert [path.suffix for path in left] == [".json", ".blob", ""]
+    left = sorted(path.relative_to(cache / "edgefm") for path in cache.rglob("*") if path.is_file())
+    assert [(path.parts[0], path.suffix) for path in left] == [
+        ("checked", ""),
+        ("choices", ".json"),
+        ("openvino", ".blob"),
+        ("openvino", ""),
+    ]
     assert not list(cache.rglob("*.partial"))
 
 
