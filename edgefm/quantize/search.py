@@ -26,7 +26,7 @@ from .measure import measure
 from .nncf import quantize_onnx
 from .refit import folded, folds, refit
 from .sensitivity import rank
-from .trial import Trial, int8_outputs, judged
+from .trial import Trial, as_a_device_would, int8_outputs, judged
 
 FEW = 32  # calibration images for what runs the graph once or twice per layer
 FIRST = "int8"
@@ -118,7 +118,8 @@ class Search:
         else:
             self.report(f"{name}: measured before, taken up again")
         graph, outputs = recalled
-        self.trials.append(judged(self.job, name, graph, outputs, self.truth, {**made, **folds(graph)}))
+        found = judged(self.job, name, graph, outputs, self.truth, {**made, **folds(graph)})
+        self.trials.append(as_a_device_would(found, self.draft, self.job, self.proto, self.kept.best))
         return self.trials[-1]
 
     def _floated(self, base: Trial, order: list[str], count: int) -> onnx.ModelProto | None:

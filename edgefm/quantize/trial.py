@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import onnx
 from msgspec.structs import replace
 
+from ..errors import ParityError
 from ..export.draft import Draft, new_variant, with_variants
 from ..export.fp32 import Engine
 from ..export.onnx import onnx_entries
 from ..export.openvino import openvino_entries
+from ..runtime.golden import check_golden
 from .decide import Row, excess, judge, refusals
 from .job import Job
 from .measure import measure
@@ -100,3 +103,23 @@ def int8_outputs(
     with with_int8(bare, job, proto, graph, job.recipe.quantize.engines).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
         return measure(job.dataset, indexes, job.prepare, predictors)
+
+
+def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelProto, beside: Path) -> Trial:
+    """The trial, with a reason for each variant that the gate lets pass and a device would not run.
+
+    A device holds a variant to the golden inputs before it runs it (`runtime/golden.py`), and what passes here must be usable
+    where it was made. Arguments as of `int8_outputs`.
+    """
+    passing = [name for name in found.reasons if name not in found.failing]
+    if not passing:
+        return found
+    reasons = {name: list(each) for name, each in found.reasons.items()}
+    with with_int8(draft, job, proto, found.graph, job.recipe.quantize.engines).tried(beside) as trial:
+        for variant in trial.bundle.manifest.variants:
+            if variant.name in passing:
+                try:
+                    check_golden(trial.engine(variant), trial.bundle, "int8")
+                except ParityError as error:
+                    reasons[variant.name].append(f"a device would refuse it: {str(error).rstrip('.')}")
+    return dataclasses.replace(found, reasons=reasons)

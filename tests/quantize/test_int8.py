@@ -17,9 +17,9 @@ from onnx import numpy_helper
 
 from edgefm.bundle import open_bundle
 from edgefm.data import Dataset
-from edgefm.errors import BundleError, GateRefused, InputError
+from edgefm.errors import BundleError, GateRefused, InputError, ParityError
 from edgefm.models import LoadedModel
-from edgefm.quantize import int8, quantize, search
+from edgefm.quantize import int8, quantize, search, trial
 from edgefm.quantize.calibrate import Calibration
 from edgefm.runtime.engines import load_engine
 from edgefm.runtime.golden import check_golden
@@ -105,6 +105,17 @@ def test_a_refusal_is_a_marked_bundle_and_exit_3(model: LoadedModel, tmp_path: P
         Session(out)
     with Session(out, variant="onnx-fp32", allow_refused=True, threads=2) as session:
         assert session.predict(np.zeros((50, 60), np.uint8)).label
+
+
+def test_what_a_device_would_refuse_to_run_is_refused_whatever_the_gate_allows(
+    model: LoadedModel, lenient: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contradicts(engine: object, bundle: object, precision: str) -> None:
+        raise ParityError("logits off by 0.4 for the golden input noise", expected="at most 0.25")
+
+    monkeypatch.setattr(trial, "check_golden", contradicts)
+    with pytest.raises(GateRefused, match=r"onnx-int8: a device would refuse it: logits off by 0\.4"):
+        quantize(model, DATA, tmp_path / "model.efm", recipe=lenient, report=quiet)
 
 
 def test_without_labels_flips_and_cosine_decide(

@@ -64,8 +64,10 @@ def done(
     ],
 )
 def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
-    kind: str, tried: list[str], made: set[str], pictures: Path, tmp_path: Path
+    kind: str, tried: list[str], made: set[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # what is planted answers generated noise far more strongly than any picture: the device's own check is not the matter here
+    monkeypatch.setattr(trial, "check_golden", lambda engine, bundle, precision: None)
     model = planted(kind)
     manifest, found, said = done(model, pictures, tmp_path / "model.efm")
     assert [each["name"] for each in found["trials"]] == tried
