@@ -22,8 +22,8 @@ EXACT = 1e-3
 GROSS_PROBABILITY, GROSS_COSINE = 0.25, 0.9
 
 
-def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarray:
-    """Run every golden input from its pixels and compare.
+def check_golden(engine: Engine, bundle: Bundle, precision: Running, *, most: int | None = None) -> np.ndarray:
+    """Run golden inputs from their pixels and compare: all of them, or the first `most`.
 
     Returns:
         A prepared image, float32 `[1, C, S, S]`: the last golden input, or zeros in a bundle without any.
@@ -36,7 +36,7 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running) -> np.ndarr
     prepare = Preprocessor(spec)
     tensor = np.zeros((1, spec.channels, spec.size, spec.size), np.float32)
     engine(tensor)
-    for golden in bundle.manifest.golden:
+    for golden in bundle.manifest.golden[:most]:
         tensor = prepare(_array(bundle, golden.pixels))[None]
         for name, output in engine(tensor).items():
             if name not in golden.outputs:

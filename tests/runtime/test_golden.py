@@ -75,6 +75,12 @@ def test_the_right_answers_pass_in_every_precision_and_the_last_tensor_comes_bac
         np.testing.assert_array_equal(engine.asked[-1], tensor)
 
 
+def test_fewer_are_asked_where_a_start_must_be_quick(opened: Callable[..., Bundle]) -> None:
+    engine = Right(3)
+    check_golden(engine, opened("multiclass"), "fp32", most=1)
+    assert len(engine.asked) == 2  # zeros and the first
+
+
 def test_probabilities_decide_and_not_logits(opened: Callable[..., Bundle]) -> None:
     check_golden(Right(3, with_logits(lambda logits: logits + 1e3)), opened("multiclass"), "fp32")  # softmax does not see it
     with pytest.raises(ParityError, match=r"logits off by .* expected at most 0\.001"):

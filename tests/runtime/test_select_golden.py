@@ -23,9 +23,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     check = select.check_golden
 
-    def counted(engine: Any, bundle: Any, precision: Any) -> np.ndarray:
+    def counted(engine: Any, bundle: Any, precision: Any, **options: int) -> np.ndarray:
         seen.append(f"{type(engine).__name__} {precision}")
-        return check(engine, bundle, precision)
+        return check(engine, bundle, precision, **options)
 
     monkeypatch.setattr(select, "check_golden", counted)
     return seen
