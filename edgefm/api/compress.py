@@ -14,7 +14,7 @@ from .settled import read_recipe, recorded, say
 
 def quickstart(
     *,
-    data: str = "phantom:opacity?n=1600",
+    data: str = "phantom:opacity?n=1100",
     out: str | Path = "runs/quickstart",
     recipe: str | Path | None = None,
     set: tuple[str, ...] = (),
