@@ -13,6 +13,7 @@ from ..bench.latency import Timing, alternate, timed, timing
 from ..verify.parity import Predictor
 
 ROUNDS = 30
+EQUAL = 1.05  # times that differ by less are not told apart
 
 
 def speeds(predictors: Mapping[str, Predictor], prepared: np.ndarray) -> dict[str, Timing]:
@@ -40,6 +41,7 @@ def fastest(milliseconds: Mapping[str, float], *, accurate: bool) -> str:
         others = ", ".join(f"{name} {milliseconds[name]:.3g}" for name in ranking[1:])
         said = f"fastest here: {ranking[0]} takes {milliseconds[ranking[0]]:.3g} ms an image ({others})"
     else:
-        what = "int8 is accurate but slower here" if accurate else "int8 is slower here, too"
+        slow = "slower" if milliseconds[small[0]] > EQUAL * milliseconds[ranking[0]] else "no faster"
+        what = f"int8 is accurate but {slow} here" if accurate else f"int8 is {slow} here, too"
         said = f"{what}: {small[0]} takes {milliseconds[small[0]]:.3g} ms an image, {ranking[0]} {milliseconds[ranking[0]]:.3g}"
     return f"{said}; each device times them for itself"

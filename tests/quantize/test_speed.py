@@ -24,6 +24,12 @@ def test_int8_that_is_slower_is_said_and_bf16_counts(accurate: bool, said: str) 
     )
 
 
+@pytest.mark.parametrize(("int8", "word"), [(8.68, "no faster"), (9.1, "no faster"), (9.2, "slower")])
+def test_a_hair_is_not_called_slower(int8: float, word: str) -> None:
+    said = fastest({"openvino-bf16": 8.67, "openvino-int8": int8}, accurate=True)
+    assert said.startswith(f"int8 is accurate but {word} here: openvino-int8 takes {int8:g} ms an image")
+
+
 def test_nothing_is_said_where_there_is_nothing_to_compare() -> None:
     assert fastest({"onnx-int8": 1.0}, accurate=True) == fastest({"onnx-fp32": 1.0}, accurate=True) == ""
 
