@@ -155,7 +155,14 @@ def bundle_answers(model: Path, bundle: Path, files: list[Path]) -> np.ndarray:
 
     if not bundle.exists():
         edgefm.export(model, bundle)
-    with edgefm.Session(bundle, variant="onnx-fp32") as session:
+    return variant_answers(bundle, "onnx-fp32", files)
+
+
+def variant_answers(bundle: Path, variant: str, files: list[Path]) -> np.ndarray:
+    """The probability of pneumonia, float64 `[N]`, by the runtime; of a refused bundle, too."""
+    import edgefm
+
+    with edgefm.Session(bundle, variant=variant, allow_refused=True) as session:
         return np.array([answer.probabilities["pneumonia"] for answer in session.stream(files)])
 
 
@@ -180,10 +187,11 @@ def compared(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "distilled", name
 
 
-def point(probability: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def point(probability: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+    """AUC, and at the threshold sensitivity, specificity and their mean."""
     from edgefm.verify.metrics import auc
 
-    decided = probability >= 0.5
+    decided = probability >= threshold
     sensitivity, specificity = float(decided[truth].mean()), float((~decided)[~truth].mean())
     return {
         "auc": round(auc(probability, truth), 5),

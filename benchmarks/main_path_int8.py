@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from main_path import LABELS, ROOT, folder, test_images
+from main_path import LABELS, ROOT, folder, point, test_images, variant_answers
 from measure import save
 
 LIMITS = {"auc": 0.002, "balanced_accuracy": 0.005, "sensitivity": 0.01}
@@ -51,10 +51,10 @@ def measure(run: Path, bundle: Path, files: list[Path], truth: np.ndarray, patie
         for each in manifest.variants
     }
     names = [*sizes, *(["openvino-bf16"] if any(each.bf16 for each in manifest.variants) else [])]
-    outputs = {name: answers(bundle, name, files) for name in names}
+    outputs = {name: variant_answers(bundle, name, files) for name in names}
     threshold = manifest.task.thresholds[0]
     result: dict[str, Any] = {"refused": manifest.refused, "threshold": threshold, "recipe": manifest.recipe["quantize"]}
-    result["variants"] = {name: metrics(outputs[name], truth, threshold) for name in names}
+    result["variants"] = {name: point(outputs[name], truth, threshold) for name in names}
     result["int8"] = {}
     for engine in ("onnx", "openvino"):
         others = [name for name in names if name.startswith(engine) and not name.endswith("int8")]
@@ -67,30 +67,12 @@ def measure(run: Path, bundle: Path, files: list[Path], truth: np.ndarray, patie
     return result
 
 
-def answers(bundle: Path, variant: str, files: list[Path]) -> np.ndarray:
-    """The probability of pneumonia, float64 `[N]`."""
-    import edgefm
-
-    with edgefm.Session(bundle, variant=variant, allow_refused=True) as session:
-        return np.array([answer.probabilities["pneumonia"] for answer in session.stream(files)])
-
-
-def metrics(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
-    from edgefm.verify.metrics import auc
-
-    decided = probability >= threshold
-    sensitivity, specificity = float(decided[truth].mean()), float((~decided)[~truth].mean())
-    balanced = (sensitivity + specificity) / 2
-    named = {"auc": auc(probability, truth), "sensitivity": sensitivity, "specificity": specificity}
-    return {name: round(value, 5) for name, value in (named | {"balanced_accuracy": balanced}).items()}
-
-
 def against(small: np.ndarray, other: np.ndarray, truth: np.ndarray, patients: np.ndarray, threshold: float) -> dict[str, Any]:
     """How much of each metric int8 loses, with intervals, the share of equal decisions, and whether the limits hold."""
     from edgefm.verify.intervals import bootstrap_intervals
 
     def drops(rows: np.ndarray) -> dict[str, float]:
-        before, after = (metrics(each[rows], truth[rows], threshold) for each in (other, small))
+        before, after = (point(each[rows], truth[rows], threshold) for each in (other, small))
         return {name: before[name] - after[name] for name in before}
 
     found = bootstrap_intervals(drops, patients)

@@ -198,6 +198,7 @@ def _times(folder: Path, model: Path, bar: Bar) -> dict[str, float | None]:
         image=None,
         draw=lambda side: radiograph(0, 0, side, side),
         runs=RUNS,
+        starts=0,  # the table has no column for them
         threads=None,
         allow_refused=True,
         report=_silent,

@@ -28,13 +28,11 @@ def torch_contenders(against: str, *, trust_remote_code: bool) -> list[Contender
         InputError: another form.
     """
     from .bench.contender import Contender
-    from .runtime.cpu import cpu_features
+    from .runtime.cpu import runs_bf16
 
     model = against.removeprefix(PREFIX)
     if not against.startswith(PREFIX) or not model:
         raise InputError(f"--against {against}", expected="torch:MODEL", do=f"write --against {PREFIX}{model or 'MODEL'}")
-    features = cpu_features()
-    half = ["bf16"] if features.get("amx_bf16") or features.get("avx512_bf16") else []
     return [
         Contender(
             name=f"torch {precision}",
@@ -42,7 +40,7 @@ def torch_contenders(against: str, *, trust_remote_code: bool) -> list[Contender
             settings={"model": model, "precision": precision, "trust_remote_code": trust_remote_code},
             known={"rival": True},
         )
-        for precision in ["fp32", *half]
+        for precision in ["fp32", *(["bf16"] if runs_bf16() else [])]
     ]
 
 

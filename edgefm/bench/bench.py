@@ -18,7 +18,7 @@ from ..errors import BundleError, InputError
 from ..runtime.cpu import usable_threads
 from ..runtime.decode import decode
 from ..runtime.select import candidates
-from .compare import Bar, compare
+from .compare import STARTS, Bar, compare
 from .contender import Contender
 from .machine import Watch, disturbance, machine
 
@@ -30,6 +30,7 @@ def bench(
     image: Path | None,
     draw: Callable[[int], np.ndarray],
     runs: int,
+    starts: int = STARTS,
     threads: int | None,
     allow_refused: bool,
     report: Callable[[str], None],
@@ -40,7 +41,7 @@ def bench(
     Args:
         paths: bundles; `image`: the file that all answer for.
         draw: without `image`, side in pixels to uint8 `[side, side]`; it is drawn at the size of the first bundle.
-        runs: how often each answers, warm. threads: None for all that this process may use.
+        runs: how often each answers, warm. starts: of a new process, each. threads: None for all that this process may use.
 
     Returns:
         `bundles`, `image`, `runs`, `threads`, `contenders` (see `compare`; those that ran have `ratio`, their p50 over that of
@@ -75,7 +76,9 @@ def bench(
         watch = Watch()
         work = Path(folder, "work")
         work.mkdir()
-        records = compare([*contenders, *rivals], image=file, runs=runs, threads=threads, work=work, report=report, bar=bar)
+        records = compare(
+            [*contenders, *rivals], image=file, runs=runs, starts=starts, threads=threads, work=work, report=report, bar=bar
+        )
         load = watch.seen()
     ran = [record for record in records if "error" not in record]
     if not ran:

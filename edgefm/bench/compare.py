@@ -85,6 +85,7 @@ def compare(
     *,
     image: Path,
     runs: int,
+    starts: int = STARTS,
     threads: int,
     work: Path,
     report: Callable[[str], None],
@@ -95,16 +96,16 @@ def compare(
     Args:
         contenders: at least one, with different names.
         image: the file that all answer for.
-        runs: how often each answers, warm.
+        runs: how often each answers, warm. starts: of a new process, each; no more than `runs`.
         work: an empty folder for what contenders keep between their starts.
 
     Returns:
         One record per contender, in their order: name and what is known of it; then `error`, or its facts (`serve.Work`),
         `answer` and `model` (a `latency.Timing` each, milliseconds), and `start` with `first` (nothing kept from an earlier
-        start; absent for a contender that keeps nothing) and `again`: median seconds, largest peak_mib, n.
+        start; absent for a contender that keeps nothing) and `again`: median seconds, largest peak_mib, n; {} for no starts.
     """
     measured = {contender.name: _Measured(contender, image, threads) for contender in contenders}
-    starts = min(STARTS, runs)
+    starts = min(starts, runs)
     with ExitStack() as running:
         report(f"1/3  {len(contenders)} contenders, {starts} times from a new process to the answer")
         step = _steps(bar)

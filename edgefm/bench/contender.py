@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -69,15 +71,16 @@ class Started:
         settings = {**contender.settings, "image": str(image), "threads": threads}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         start = time.perf_counter()
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", code, msgspec.json.encode(settings).decode()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=_environment(cache),
-            process_group=0,  # Ctrl-C reaches us alone, and we end it
-        )
         try:
+            with _signals_wait():  # one that came within Popen, after the fork, would leave a child that nobody knows
+                self._child = subprocess.Popen(
+                    [sys.executable, "-c", code, msgspec.json.encode(settings).decode()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._said,
+                    env=_environment(cache),
+                    process_group=0,  # Ctrl-C reaches us alone, and we end it
+                )
             self.peak_mib = float(self._reply()["peak_mib"])
             self.seconds = time.perf_counter() - start
             self.facts = self._reply()
@@ -96,11 +99,13 @@ class Started:
         return float(self._reply()["ms"])
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
-        self._child.kill()
-        self._child.wait()
-        for stream in (self._child.stdin, self._child.stdout, self._said):
-            assert stream is not None
+        """End the process, whatever it does; there is none where it could not be started."""
+        child, streams = getattr(self, "_child", None), [self._said]
+        if child is not None:
+            child.kill()
+            child.wait()
+            streams += [child.stdin, child.stdout]
+        for stream in streams:
             try:
                 stream.close()
             except BrokenPipeError:  # a word that it did not read
@@ -135,6 +140,24 @@ class Started:
             return InputError(f"its process ended with {code}{last}")
         why = ", as the system does when memory runs out" if code == -signal.SIGKILL else last
         return InputError(f"its process was ended by {signal.Signals(-code).name}{why}")
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come at the end of the block. In other threads than the main one they never come at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda which, _: came.append(which)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for which in came:
+            signal.raise_signal(which)
 
 
 def _environment(cache: Path | None) -> dict[str, str]:

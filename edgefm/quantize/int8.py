@@ -22,7 +22,7 @@ from ..export.fp32 import Report, held_draft
 from ..export.golden import golden, reference
 from ..export.onnx import export_onnx
 from ..partial import check_output, working_folder
-from ..runtime.cpu import cpu_features
+from ..runtime.cpu import runs_bf16
 from ..spec.recipe import Recipe
 from ..verify.parity import Predictor
 from .conclude import BF16, concluded, findings_of, identity, record
@@ -163,9 +163,3 @@ def _usable(final: Draft) -> list[str]:
     """The ways in which a device may run the bundle."""
     variants = final.manifest.variants
     return [variant.name for variant in variants] + ([BF16] if any(variant.bf16 for variant in variants) else [])
-
-
-def runs_bf16() -> bool:
-    """Whether this processor computes in bf16."""
-    features = cpu_features()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

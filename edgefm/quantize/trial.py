@@ -98,11 +98,16 @@ def int8_outputs(
     Args:
         draft: the fp32 bundle. indexes: int64 `[N]`. beside: a trial copy is written beside this file, and removed.
     """
-    fixed = {name: content for name, content in draft.entries.items() if not name.startswith("variants/")}
-    bare = Draft(manifest=replace(draft.manifest, variants=()), preprocess=draft.preprocess, entries=fixed)
-    with with_int8(bare, job, proto, graph, job.recipe.quantize.engines).tried(beside) as trial:
+    with _int8_alone(draft, job, proto, graph).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
         return measure(job.dataset, indexes, job.prepare, predictors)
+
+
+def _int8_alone(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto) -> Draft:
+    """The draft with the int8 variants of every engine asked for and no others: theirs need not be written to try these."""
+    fixed = {name: content for name, content in draft.entries.items() if not name.startswith("variants/")}
+    bare = Draft(manifest=replace(draft.manifest, variants=()), preprocess=draft.preprocess, entries=fixed)
+    return with_int8(bare, job, proto, graph, job.recipe.quantize.engines)
 
 
 def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelProto, beside: Path) -> Trial:
@@ -115,7 +120,7 @@ def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelPro
     if not passing:
         return found
     reasons = {name: list(each) for name, each in found.reasons.items()}
-    with with_int8(draft, job, proto, found.graph, job.recipe.quantize.engines).tried(beside) as trial:
+    with _int8_alone(draft, job, proto, found.graph).tried(beside) as trial:
         for variant in trial.bundle.manifest.variants:
             if variant.name in passing:
                 try:

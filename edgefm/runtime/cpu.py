@@ -30,6 +30,12 @@ def cpu_features() -> dict[str, bool]:
     return {name: bool(found.get(name)) for name in FEATURES}
 
 
+def runs_bf16() -> bool:
+    """Whether this processor computes in bf16."""
+    features = cpu_features()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
 def cpu_name() -> str:
     """The processor's own name, e.g. "Intel(R) Core(TM) i5-6500 CPU @ 3.20GHz", or the architecture if it tells none."""
     return " ".join((_cpuinfo("model name") or platform.processor() or platform.machine() or "unknown").split())

@@ -19,7 +19,7 @@ from ..bundle import Bundle
 from ..errors import EdgeFMError, InputError, ParityError
 from ..spec.manifest import Manifest, Variant
 from .cache import cache_folder, store
-from .cpu import cpu_features, machine_id
+from .cpu import machine_id, runs_bf16
 from .engines import ENGINES, Engine, Running, installed, load_engine, version
 from .golden import check_golden
 
@@ -89,7 +89,6 @@ def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
 def candidates(manifest: Manifest) -> tuple[list[Candidate], dict[str, str]]:
     """All ways to run this bundle, and of those that cannot run here, by name, the reason."""
     found, left_out = [], {}
-    features = cpu_features()
     for variant in manifest.variants:
         found.append(Candidate(variant.name, variant, variant.precision))
         if variant.engine not in ENGINES:
@@ -103,7 +102,7 @@ def candidates(manifest: Manifest) -> tuple[list[Candidate], dict[str, str]]:
                 left_out[half.name] = "bf16 was not tried when the bundle was built"
             elif not variant.bf16:
                 left_out[half.name] = "bf16 did not pass the bundle's gate"
-            elif not (features.get("avx512_bf16") or features.get("amx_bf16")):
+            elif not runs_bf16():
                 left_out[half.name] = "this processor has no bf16"
             elif variant.name in left_out:
                 left_out[half.name] = left_out[variant.name]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..runtime.cpu import cpu_features
+from ..runtime.cpu import runs_bf16
 
 Precision = Literal["fp32", "bf16"]
 
@@ -28,8 +28,7 @@ def choose_precision(module: nn.Module, device: torch.device, *, training: bool)
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type != "cpu" or (training and any(map(_depthwise, module.modules()))):
         return "fp32"
-    features = cpu_features()
-    return "bf16" if features.get("amx_bf16") or features.get("avx512_bf16") else "fp32"
+    return "bf16" if runs_bf16() else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

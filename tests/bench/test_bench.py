@@ -44,10 +44,10 @@ def test_every_variant_that_can_run_is_measured(make_bundle: MakeBundle, capsys)
 
 
 def test_bf16_takes_part_where_the_bundle_allows_it(make_bundle: MakeBundle, monkeypatch):
-    from edgefm.runtime import select
+    from edgefm.runtime import cpu
 
     bundle = make_bundle(variants=("openvino-fp32",), bf16=True)
-    monkeypatch.setattr(select, "cpu_features", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(cpu, "cpu_features", lambda: {"avx512_bf16": True})
     found = api.bench((str(bundle),), runs=1)
     assert [each["name"] for each in found["contenders"]] == ["openvino-fp32", "openvino-bf16"]
     half = found["contenders"][1]

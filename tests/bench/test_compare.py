@@ -87,6 +87,12 @@ def test_one_run_is_one_start_and_no_interval(measure):
     assert found["model"]["p50"] == 1.0
 
 
+def test_without_starts_only_the_process_that_stays_is_started(measure):
+    (found,) = measure([fake("", "a", keeps=True)], 2, starts=0)
+    assert words("start, empty") == "a"
+    assert (found["start"], found["answer"]["n"]) == ({}, 2)
+
+
 def test_one_that_does_not_start_is_named_and_the_others_are_measured(measure):
     bad, good = measure([fake("", "bad", after=0), fake("", "good")], 3)
     assert bad == {"name": "bad", "error": "it does not start"}

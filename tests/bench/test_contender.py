@@ -100,3 +100,28 @@ time.sleep(60)
     parent.kill()
     parent.communicate()
     assert gone(child)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_while_the_process_is_being_started_leaves_none(when: str, image: Path, monkeypatch: pytest.MonkeyPatch):
+    children: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *words: object, **options: object) -> None:
+            if when == "before":
+                signal.raise_signal(signal.SIGINT)
+            super().__init__(*words, **options)
+            children.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Started(fake("steady", answer=30, model=1), image=image, threads=1)
+    assert children[0].returncode == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_that_cannot_be_started_says_so_itself(image: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    with pytest.raises(FileNotFoundError, match="/no/python"):
+        Started(fake("steady", answer=30, model=1), image=image, threads=1)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from edgefm.distill import distill
 from edgefm.errors import InputError
 from edgefm.settings import load_recipe
 
+from ..limits import files_of_at_most
 from .conftest import Open, Teacher, fill, quiet
 
 pytestmark = pytest.mark.usefixtures("small_files")
@@ -98,17 +97,6 @@ def test_of_two_runs_at_once_one_asks_and_the_other_waits(open_cache: Open, make
     assert not open_cache(module, data).missing
 
 
-@contextmanager
-def short_of_disk() -> Iterator[None]:
-    """No file may grow past 1,500 bytes: what a full disk looks like to a process. Not a fixture: pytest itself writes, too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_disk_that_fills_is_named_with_the_file_and_leaves_no_half_of_it(
     open_cache: Open,
     make_data: Make,
@@ -117,7 +105,7 @@ def test_a_disk_that_fills_is_named_with_the_file_and_leaves_no_half_of_it(
     cache = open_cache(make_teacher(width=200), make_data(train=10, val=2))
     cache.begin()
     message = r"val-00000\.safetensors.* cannot be written \(File too large\)\. Free some space, or choose"
-    with pytest.raises(InputError, match=message), short_of_disk():
+    with pytest.raises(InputError, match=message), files_of_at_most(1500):
         cache.val_outputs(quiet)
     assert not [each.name for each in cache.folder.iterdir() if "safetensors" in each.name]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from edgefm.models.probe import ProbeEncoder, base_of
 from edgefm.models.probe_dir import lasting_source
 from edgefm.spec.preprocess import Preprocess
 
+from ..limits import files_of_at_most
 from .conftest import randomise
 from .probe_cases import (
     CODE,
@@ -190,10 +190,5 @@ def test_a_tower_at_another_size_than_its_positions_were_learned_at_comes_back(t
 def test_a_full_disk_is_told_whatever_the_layout(tmp_path: Path) -> None:
     for make in (own_timm, phikon_folder, clip_mlp):
         loaded, probe = probed(make(tmp_path / make.__name__))
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-        try:
-            with pytest.raises(InputError, match=r"cannot be written \(.*File too large"):
-                save(tmp_path / f"run-{make.__name__}", None, loaded, probe)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with files_of_at_most(20_000), pytest.raises(InputError, match=r"cannot be written \(.*File too large"):
+            save(tmp_path / f"run-{make.__name__}", None, loaded, probe)

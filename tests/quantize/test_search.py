@@ -68,8 +68,8 @@ def done(
 def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
     kind: str, tried: list[str], made: set[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # what is planted answers generated noise far more strongly than any picture: the device's own check is not the matter here
-    monkeypatch.setattr(trial, "check_golden", lambda engine, bundle, precision: None)
+    if kind == "outlier":  # it answers generated noise far more strongly than any picture: a device would refuse it
+        monkeypatch.setattr(trial, "check_golden", lambda engine, bundle, precision: None)
     model = planted(kind)
     manifest, found, said = done(model, pictures, tmp_path / "model.efm")
     assert [each["name"] for each in found["trials"]] == tried
@@ -87,10 +87,7 @@ def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
     assert said[-1].endswith("the gate says yes")
 
 
-def test_several_labels_are_refitted_each_with_its_own_threshold(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial, "check_golden", lambda engine, bundle, precision: None)  # as above
+def test_several_labels_are_refitted_each_with_its_own_threshold(pictures: Path, tmp_path: Path) -> None:
     by_value = sorted(pictures.rglob("*.png"), key=lambda path: int(np.asarray(Image.open(path))[0, 0]))
     rows = [
         f"{path},{'bright|light' if path.parent.name == 'bright' else '|'},{('val', 'calibrate')[index % 2]}\n"
@@ -99,7 +96,7 @@ def test_several_labels_are_refitted_each_with_its_own_threshold(
     table = tmp_path / "labels.csv"
     table.write_text("file,label,split\n" + "".join(rows))
     task = replace(make_task("multilabel", ("bright", "light")), thresholds=(0.5, 0.4))
-    manifest, found, _ = done(planted("logits", task), table, tmp_path / "model.efm", with_gate(max_flips=0.08))
+    manifest, found, _ = done(planted("logits", task), table, tmp_path / "model.efm", with_gate())
     assert found["kept"] == "logits refitted"
     assert manifest.refused is None
     assert manifest.task == task

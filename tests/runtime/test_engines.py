@@ -14,7 +14,7 @@ import pytest
 
 from edgefm.bundle import Bundle, open_bundle
 from edgefm.errors import BundleError, InputError, MissingExtra
-from edgefm.runtime.cpu import cpu_features
+from edgefm.runtime.cpu import runs_bf16
 from edgefm.runtime.engines import ENGINES, installed, load_engine, version
 
 from .conftest import MakeBundle, reference
@@ -77,7 +77,7 @@ def test_openvino_runs_fp32_in_f32_also_where_bf16_is_its_default(bundle: Bundle
 
 
 def test_openvino_runs_bf16_only_when_asked(bundle: Bundle) -> None:
-    if not (cpu_features().get("avx512_bf16") or cpu_features().get("amx_bf16")):
+    if not runs_bf16():
         with pytest.raises(InputError, match="OpenVINO runs openvino-fp32 in f32"):
             load(bundle, "openvino", precision="bf16")
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgefm.errors import InputError, MissingExtra
-from edgefm.runtime import select
+from edgefm.runtime import cpu, select
 from edgefm.runtime.session import Session
 
 from .conftest import BLACK, FOUR, MakeBundle, Timed
@@ -148,7 +148,7 @@ def test_bf16_takes_part_only_where_its_gate_passed_and_the_processor_has_it(
     for state, reason in ((None, "was not tried"), (False, "did not pass")):
         with pytest.raises(InputError, match=reason):
             Session(make_bundle(bf16=state), variant="openvino-bf16")
-    monkeypatch.setattr(select, "cpu_features", lambda: {"avx2": True})
+    monkeypatch.setattr(cpu, "cpu_features", lambda: {"avx2": True})
     with pytest.raises(InputError, match="this processor has no bf16"):
         Session(make_bundle(bf16=True), variant="openvino-bf16")
     seen = timed(openvino_fp32=2, onnx_fp32=3)
@@ -160,7 +160,7 @@ def test_bf16_takes_part_only_where_its_gate_passed_and_the_processor_has_it(
 
 @pytest.mark.usefixtures("cache")
 def test_bf16_is_chosen_where_it_is_fastest(make_bundle: MakeBundle, timed: Callable[..., Timed]) -> None:
-    if not (select.cpu_features().get("avx512_bf16") or select.cpu_features().get("amx_bf16")):
+    if not cpu.runs_bf16():
         pytest.skip("this processor has no bf16")
     timed(openvino_fp32=2, onnx_fp32=3, openvino_bf16=1)
     with Session(make_bundle(bf16=True)) as session:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgefm.train import checkpoint
 from edgefm.train.checkpoint import FILE, STATE, snapshot
 from edgefm.train.objective import Batch, Progress
 
+from ..limits import files_of_at_most
 from .runs import Stop, curve, run, same, training_of
 from .toys import Toy
 
@@ -155,13 +155,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(training_of(stop=4), tmp_path / "run")
     before = (tmp_path / "run" / STATE / FILE).read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(InputError, match=r"checkpoint.* cannot be written"):
-            run(training_of(), tmp_path / "run", resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_of_at_most(1000), pytest.raises(InputError, match=r"checkpoint.* cannot be written"):
+        run(training_of(), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / STATE / FILE).read_bytes() == before
     resumed = Toy()
     run(training_of(resumed), tmp_path / "run", resume=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from edgefm.errors import InputError
+from edgefm.runtime import cpu
 from edgefm.train import precision
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ PLAIN, DEPTHWISE = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=4)
 def test_the_processor_and_the_layers_decide(
     monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], module: nn.Module, training: bool, wanted: str
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_features", lambda: features)
+    monkeypatch.setattr(cpu, "cpu_features", lambda: features)
     assert precision.choose_precision(nn.Sequential(module), CPU, training=training) == wanted
 
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from edgefm.errors import InputError
-from edgefm.train import precision, processes
+from edgefm.runtime import cpu
+from edgefm.train import processes
 from edgefm.train.checkpoint import snapshot
 
 from .runs import CPU, curve, run, training_of
@@ -45,7 +46,7 @@ def test_two_processes_ran_and_ended_with_the_same_weights(together: tuple[Path,
 def test_two_processes_learn_what_one_learns(
     together: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_features", dict)
+    monkeypatch.setattr(cpu, "cpu_features", dict)
     folder, _ = together
     train, recipe = RUNS[name]
     module = Plain()

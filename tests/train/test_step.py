@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from edgefm.models.loaded import Outputs
+from edgefm.runtime import cpu
 from edgefm.spec.recipe import TrainRecipe
-from edgefm.train import precision
 from edgefm.train.checkpoint import snapshot
 from edgefm.train.objective import Batch, LabelObjective, Progress
 from edgefm.train.optimizer import CLIP
@@ -25,7 +25,7 @@ from .toys import Plain, Toy
 @pytest.fixture(autouse=True)
 def fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bf16 the pieces of a batch differ from the whole by bf16's round-off."""
-    monkeypatch.setattr(precision, "cpu_features", dict)
+    monkeypatch.setattr(cpu, "cpu_features", dict)
 
 
 class Counted(nn.Module):

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed, nn
 
+from edgefm.runtime import cpu
 from edgefm.spec.recipe import TrainRecipe
-from edgefm.train import checkpoint, loop, precision
+from edgefm.train import checkpoint, loop
 from edgefm.train.checkpoint import snapshot
 from edgefm.train.processes import Processes, join
 
@@ -41,7 +42,7 @@ def forbidden(*arguments: object) -> None:
 
 def main(root: Path) -> None:
     torch.set_num_threads(1)
-    precision.cpu_features = dict
+    cpu.cpu_features = dict
     processes = join(CPU)
     assert (processes.count, processes.rank) == (distributed.get_world_size(), distributed.get_rank())
     if not processes.main:

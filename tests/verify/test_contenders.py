@@ -6,7 +6,7 @@ import pytest
 
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
-from edgefm.runtime import select
+from edgefm.runtime import cpu, select
 from edgefm.spec.task import make_task
 from edgefm.verify.contenders import comparable, in_fp32, variants_of
 
@@ -50,10 +50,10 @@ def test_bf16_takes_part_where_bundle_and_processor_allow_it(
 ) -> None:
     with open_bundle(make_bundle(bf16=True)) as bundle:
         for there in (False, True):
-            if there and not select.cpu_features()["avx512_bf16"]:
+            if there and not cpu.runs_bf16():
                 pytest.skip("this processor has no bf16")
             if not there:
-                monkeypatch.setattr(select, "cpu_features", dict)
+                monkeypatch.setattr(cpu, "cpu_features", dict)
             found, left_out = variants_of(bundle)
             monkeypatch.undo()
             assert ("openvino-bf16" in [each.name for each in found]) == there

@@ -1,0 +1,127 @@
+"""Features of a frozen teacher in a student from random weights, on skin lesions: what a linear probe makes of them.
+
+Not classification by the student itself (`main_path.py`).
+
+    python benchmarks/features.py [--work runs/features] [--epochs 40] [--seed 0]
+
+Teacher: MobileNetV2 as int8 TFLite, at the 7 x 7 x 1280 activation before its head. Images: ham10000, 1,245 to learn from. Two
+linear probes and a classifier, each with its balanced accuracy on the 397 test images: on the teacher's features, on those
+of the distilled student, and the same student trained on the labels with as many updates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import save
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("EDGEFM_TEST_DATA", ROOT.parent / "shared" / "data"))
+TEACHER, TAP = DATA / "weights" / "mobilenet_v2_int8.tflite", "Transpose_5528"
+LABELS = DATA / "ham10000" / "labels.csv"
+STUDENT = "mobilenetv3_small_100"
+SHARE = 0.9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "features")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    work = options.work.absolute()
+    runs = train(work, options.epochs, options.seed)
+    correct, truth = zip(*(answers(run) for run in runs.values()))
+    found = statement(dict(zip(runs, correct)), truth[0])
+    rows = found["balanced_accuracy"]
+    save(
+        "features",
+        {
+            "student": STUDENT,
+            "epochs": options.epochs,
+            "seed": options.seed,
+            "images": {"train": 1245, "test": len(truth[0])},
+            **found,
+            "holds": {
+                "share of the teacher's": rows["student, probe"]["value"] >= SHARE * rows["teacher, probe"]["value"],
+                "better than supervised": rows["student, probe"]["value"] > rows["supervised"]["value"],
+            },
+        },
+    )
+
+
+def train(work: Path, epochs: int, seed: int) -> dict[str, Path]:
+    """The run directories, made where they are not there yet."""
+    import edgefm
+
+    settings = (f"distill.epochs={epochs}",)
+    runs = {
+        "teacher, probe": work / "teacher-probe",
+        "student, probe": work / "student-probe",
+        "supervised": work / "supervised",
+    }
+    student = work / "student"
+    common: dict[str, Any] = {"student": STUDENT, "tap": TAP, "set": settings, "seed": seed, "resume": True}
+    if not student.exists():
+        edgefm.distill(TEACHER, LABELS, student, **common)
+    if not runs["supervised"].exists():
+        edgefm.distill(TEACHER, LABELS, runs["supervised"], without_teacher=True, **common)
+    if not runs["teacher, probe"].exists():
+        edgefm.adapt(TEACHER, LABELS, runs["teacher, probe"], method="linear", tap=TAP, seed=seed)
+    if not runs["student, probe"].exists():
+        edgefm.adapt(student, LABELS, runs["student, probe"], method="linear", seed=seed)
+    return runs
+
+
+def answers(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The decisions on the test images and their labels, int64 `[N]` each."""
+    import torch
+
+    from edgefm.data import load_data
+    from edgefm.models import load_model
+    from edgefm.runtime.decide import decisions, probabilities
+    from edgefm.spec.recipe import DataRecipe
+    from edgefm.train.images import Images
+    from edgefm.train.predict import all_outputs, predict
+
+    model = load_model(run)
+    dataset = load_data(LABELS, DataRecipe(), labels=model.task.labels)
+    test = dataset.of("test")
+    outputs = all_outputs(
+        predict(model.module, Images(dataset), test, model.preprocess, device=torch.device("cpu"), precision="fp32")
+    )
+    assert outputs.logits is not None
+    assert dataset.labels is not None
+    decided = decisions(probabilities(outputs.logits.numpy(), model.task), model.task)
+    return np.asarray(decided), dataset.labels[test]
+
+
+def statement(decided: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
+    """Balanced accuracy of each, and the student's less the others', with 95 % intervals by image."""
+    from edgefm.verify.intervals import bootstrap_intervals
+
+    classes = np.unique(truth)
+
+    def balanced(rows: np.ndarray) -> dict[str, float]:
+        there = [truth[rows] == each for each in classes]
+        found = {
+            name: float(np.mean([(answer[rows][of] == each).mean() for each, of in zip(classes, there) if of.any()]))
+            for name, answer in decided.items()
+        }
+        mine = found["student, probe"]
+        return found | {f"student less {name}": mine - value for name, value in found.items() if name != "student, probe"}
+
+    intervals = bootstrap_intervals(balanced, np.arange(len(truth)))
+    rounded = {name: {key: round(float(each), 4) for key, each in value._asdict().items()} for name, value in intervals.items()}
+    return {
+        "balanced_accuracy": {name: value for name, value in rounded.items() if " less " not in name},
+        "differences": {name: value for name, value in rounded.items() if " less " in name},
+    }
+
+
+if __name__ == "__main__":
+    main()
