@@ -25,7 +25,7 @@ nothing: 238 radiographs at 224 px for DenseNet-121 and a MobileNetV3-small, 262
 - Weights in 7 of the 8 bits ("overflow fix" everywhere): processors without VNNI add two products in 16 bits and saturate.
   On such one (AVX2) 8-bit weights of the DenseNet err by 0.060, these by 0.008; on one with VNNI by 0.008 both.
 - In a transformer only matrix products and convolutions read int8; norms, softmax, GELU and residual sums stay in float, and so
-  do the gates of a MobileNet (squeeze and excitation).
+  do the gates of a MobileNet (squeeze and excitation). Their weights are stored as int8 all the same (`weights.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ import onnx
 
 from ..export.onnx import strip
 from .calibrate import Calibration
+from .layers import drop_unread
+from .weights import drop_zero_points, pack_weights
 
 # OpenVINO and NNCF call home through this module where it is installed
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -69,6 +71,9 @@ def quantize_onnx(proto: onnx.ModelProto, calibration: Calibration, *, histogram
                 activations_range_estimator_params=Ranges.HISTOGRAM if histograms else Ranges.MINMAX,
             ),
         )
+    pack_weights(quantized)
+    drop_zero_points(quantized)
+    drop_unread(quantized.graph)
     strip(quantized)
     return quantized
 
