@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_two_conversions_are_the_same_bytes_and_leave_the_graph_alone(proto: onn
 
 def test_weights_are_not_halved_and_no_name_of_a_node_stays(proto: onnx.ModelProto) -> None:
     xml, weights = export_openvino(proto)
-    assert WEIGHTS.tobytes() in weights
+    assert WEIGHTS.tobytes() in weights or WEIGHTS.T.tobytes() in weights
     assert b"where/it/was/made" not in xml
     assert b"/tmp" not in xml
 
@@ -71,3 +72,35 @@ def test_the_ir_keeps_float_weights_in_fp32_and_its_nodes_are_numbered(build: Bu
     assert 'names="images"' in text
     assert str(Path.home()) not in text
     assert len(weights) > 3.5 * sum(value.numel() for value in build().module.parameters())  # equal constants are stored once
+
+
+def test_the_xml_names_the_ends_and_nothing_between_them_and_has_no_idle_space(build: Build) -> None:
+    xml, _ = export_openvino(export_onnx(build()))
+    text = xml.decode()
+    assert set(re.findall(r'names="([^"]*)"', text)) == {"images", "logits", "embedding"}
+    assert not re.search(r">\s+<", text)
+
+
+def test_small_constants_of_equal_value_are_one(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["images", "one"], ["a"]),
+            helper.make_node("Mul", ["a", "other"], ["b"]),
+            helper.make_node("Add", ["b", "same"], ["logits"]),
+        ],
+        "encoder",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])],
+        [
+            numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in {"one": [1, 2, 3, 4], "other": [2, 2, 2, 3], "same": [1, 2, 3, 4]}.items()
+        ],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    xml, weights = export_openvino(proto)
+    assert xml.count(b'type="Const"') == 2
+    import openvino
+
+    model = openvino.Core().read_model(xml, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+    answer = openvino.Core().compile_model(model, "CPU")({"images": np.ones((1, 4), np.float32)})["logits"]
+    assert answer.tolist() == [[5.0, 8.0, 11.0, 19.0]]

@@ -102,12 +102,13 @@ def test_openvinos_own_default_precision_is_what_the_readme_warns_of(build: Buil
     for hint in ("f32", "default"):
         core = openvino.Core()
         model = core.read_model(folder / "model.xml")
-        model.add_outputs("preprocess/images")
+        patches = next(node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution")
+        model.add_outputs(patches.input_value(0))
         compiled = core.compile_model(model, "CPU", {} if hint == "default" else {"INFERENCE_PRECISION_HINT": hint})
         if hint == "default" and compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32:
             pytest.skip("this processor has no bf16")
         result = compiled(graph_inputs(pictures()["grey.png"]))
-        prepared[hint] = next(value for output, value in result.items() if "preprocess/images" in output.get_names())
+        prepared[hint] = result[len(model.outputs) - 1]
     off = np.abs(prepared["default"] - prepared["f32"]).max()
     assert 1e-3 < off < 1.0
 
