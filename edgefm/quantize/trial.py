@@ -20,6 +20,7 @@ from ..runtime.golden import check_golden
 from .decide import Row, excess, judge, refusals
 from .job import Job
 from .measure import measure
+from .unfused import unfused
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -84,7 +85,7 @@ def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelP
     makers = {"onnx": onnx_entries, "openvino": openvino_entries}
     for engine in engines:
         name = f"{engine}-int8"
-        made = makers[engine](graph, f"variants/{name}")
+        made = makers[engine](unfused(graph) if engine == "onnx" else graph, f"variants/{name}")
         entries.update(made)
         variants.append(new_variant(name, job.model, proto, tuple(made)))
     return with_variants(draft, tuple(variants), entries)
