@@ -8,6 +8,7 @@ Teacher and images are those of the test data (EDGEFM_TEST_DATA). Every arm is o
 the same student, recipe, order and number of updates. Each runs on one core, as many at once as there are cores: on one this
 student trains at 60 images a second, on two at 73. A run that was stopped goes on where it was. Two arms more compare at equal
 processor time: the control arm for as long as distillation took with its teacher, and a teacher asked anew in every epoch.
+"10 % of the labels": of the patients of train. val keeps its labels, and every arm chooses its epoch by them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import csv
 import hashlib
 import json
+import math
 import os
 import queue
 import sys
@@ -66,21 +68,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--equal-time", action="store_true", help="the two arms more, for the first seed")
     options = parser.parse_args()
-    work = options.work.absolute()
+    work = workplace(options)
     work.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, dict[str, float]] = {}
     epochs = dict.fromkeys(ARMS, options.epochs)
     for seed in options.seeds:  # all are there for one seed before the next begins
-        for name, spent in side_by_side(work, ARMS, seed, epochs).items():
-            seconds.setdefault(name, {})[str(seed)] = spent
+        for name, took in side_by_side(work, ARMS, seed, epochs).items():
+            seconds.setdefault(name, {})[str(seed)] = took
         if options.equal_time and seed == options.seeds[0]:
             epochs |= as_long(seconds, options.epochs, seed)
-            for name, spent in side_by_side(work, TIMED, seed, epochs).items():
-                seconds[name] = {str(seed): spent}
+            for name, took in side_by_side(work, TIMED, seed, epochs).items():
+                seconds[name] = {str(seed): took}
     files, truth, patients = test_images()
     found = {name: {seed: answers(work, name, int(seed), files) for seed in done} for name, done in seconds.items()}
     teacher = teacher_answers(work, files)
     save("main_path", results(found, teacher, truth, patients) | {"epochs": epochs, "processor_seconds": seconds})
+
+
+def workplace(options: argparse.Namespace) -> Path:
+    """The folder of everything that was made with these settings."""
+    return Path(options.work.absolute() / f"{options.epochs}-epochs-{VIEWS}-views")
 
 
 def side_by_side(work: Path, arms: dict[str, Arm], seed: int, epochs: dict[str, int]) -> dict[str, float]:
@@ -107,7 +114,7 @@ def train(work: Path, name: str, arm: Arm, seed: int, epochs: int) -> float:
     """Train one arm if it is not there yet; the processor seconds that it took, its teacher's passes included."""
     run, clock = folder(work, name, seed), folder(work, name, seed).with_suffix(".seconds.json")
     if run.exists():
-        return sum(json.loads(clock.read_text()))
+        return spent(clock)
     views = min(arm.views, epochs)
     table = work / f"labels-{arm.share:g}.csv"
     command = [sys.executable, "-m", "edgefm", "distill", "-t", str(TEACHER), "-s", STUDENT, "-d", str(table)]
@@ -117,18 +124,27 @@ def train(work: Path, name: str, arm: Arm, seed: int, epochs: int) -> float:
     command += ["--cache", str(own)] if arm.teacher else ["--without-teacher"]
     command += ["--resume"] if run.with_name(run.name + ".partial").exists() else []
     print(f"{time.strftime('%H:%M')} {name}, seed {seed}, {epochs} epochs", flush=True)
+    before = json.loads(clock.read_text()) if clock.exists() else []
+    clock.write_text(json.dumps([*before, None]))
     child = os.posix_spawn(sys.executable, command, os.environ | {"PYTHONPATH": str(ROOT)})
     _, status, usage = os.wait4(child, 0)
-    spent = json.loads(clock.read_text()) if clock.exists() else []
-    clock.write_text(json.dumps([*spent, round(usage.ru_utime + usage.ru_stime, 1)]))
+    clock.write_text(json.dumps([*before, round(usage.ru_utime + usage.ru_stime, 1)]))
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{name}, seed {seed}: edgefm distill ended with {os.waitstatus_to_exitcode(status)}")
-    return sum(json.loads(clock.read_text()))
+    return spent(clock)
+
+
+def spent(clock: Path) -> float:
+    """Processor seconds of a run over all its starts; not a number where this script was killed and never knew them."""
+    parts = json.loads(clock.read_text()) if clock.exists() else [None]
+    return math.nan if None in parts else round(sum(parts), 1)
 
 
 def as_long(seconds: dict[str, dict[str, float]], epochs: int, seed: int) -> dict[str, int]:
     """Epochs that the two arms more can afford in the processor time of distillation with its cache."""
     whole, alone = seconds["distilled"][str(seed)], seconds["without teacher"][str(seed)]
+    if math.isnan(whole + alone):
+        raise SystemExit(f"seed {seed} was stopped and its processor time is not known: train it anew in another --work")
     epoch, asked = alone / epochs, max(0.0, whole - alone) / min(VIEWS, epochs)
     return {
         "without teacher, as long": max(1, round(whole / epoch)),
@@ -175,8 +191,7 @@ def teacher_answers(work: Path, files: list[Path]) -> np.ndarray:
 def bundle_answers(model: Path, bundle: Path, files: list[Path]) -> np.ndarray:
     import edgefm
 
-    if not bundle.exists():
-        edgefm.export(model, bundle)
+    edgefm.export(model, bundle, force=True)
     return variant_answers(bundle, "onnx-fp32", files)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from first_answer import EDGEFM, PREPARE, TORCH, python
-from main_path import ROOT, TEACHER, folder, test_images
+from main_path import ROOT, TEACHER, folder, test_images, workplace
 from measure import alternate, process, ratio, save
 
 TARGETS = {"warm, teacher in torch": 10.0, "warm, teacher in OpenVINO": 3.0, "fresh, teacher in torch": 4.0, "memory": 5.0}
@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--fresh-runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
-    bundle = folder(options.work.absolute(), "distilled", options.seed).with_suffix(".int8.efm")
+    bundle = folder(workplace(options), "distilled", options.seed).with_suffix(".int8.efm")
     image = test_images()[0][0]
     fresh = from_fresh_processes(bundle, image, options)  # before torch makes this process large
     warm, chosen = loaded(bundle, image, options)
