@@ -79,7 +79,8 @@ def full(job: Job, folder: Path, model: LoadedModel, processes: Processes, *, re
     recipe = msgspec.to_builtins(job.recipe)
     identity = {
         "method": "full",
-        "recipe": {key: recipe[key] for key in ("seed", "preprocess", "adapt")},
+        "recipe": {key: recipe[key] for key in ("seed", "data", "preprocess", "adapt")},
+        "task": msgspec.to_builtins(job.task),  # which class is which is not in the hash of the data
         "model": job.model.sha256,
         "data": lineage[-1].sha256,
     }

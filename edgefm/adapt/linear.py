@@ -54,6 +54,8 @@ def linear(job: Job, folder: Path, target: LoadedModel, base: Base | None, repor
     model, device = job.model, job.device
     identity = {
         "method": "linear",
+        "recipe": {"data": msgspec.to_builtins(job.recipe.data)},  # the frame of a file is not in the hash of the data
+        "task": msgspec.to_builtins(job.task),
         "model": model.sha256 if base is None else base.sha256,
         "tap": job.tap,
         "preprocess": msgspec.to_builtins(model.preprocess),

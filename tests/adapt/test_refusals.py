@@ -154,3 +154,20 @@ def test_features_of_another_node_or_another_window_are_not_taken_up(tmp_path: P
         run(str(vit), data, tmp_path / "run", tap="blocks.1", resume=True)
     with pytest.raises(InputError, match=r"preprocess\.window16 was"):
         run(str(vit), data, tmp_path / "run", "linear", "preprocess.window16=[0, 255]", tap="blocks.0", resume=True)
+
+
+def test_a_run_whose_data_are_read_another_way_is_not_taken_up(tmp_path: Path, make_data: Make, vit: Path) -> None:
+    data = make_data()
+
+    def interrupt(line: str) -> None:
+        if line.startswith(("epoch 1", "C = ")):
+            raise KeyboardInterrupt
+
+    for method in METHODS:
+        with pytest.raises(KeyboardInterrupt):
+            run(vit, data, tmp_path / method, method, "data.positive=bright", report=interrupt)
+        # The same labels in the other order: a model that went on would answer with its classes swapped.
+        with pytest.raises(InputError, match=r"recipe\.data\.positive was bright and is dark, task\.labels was"):
+            run(vit, data, tmp_path / method, method, "data.positive=dark", resume=True)
+        with pytest.raises(InputError, match=r"recipe\.data\.frame was None and is 0"):
+            run(vit, data, tmp_path / method, method, "data.positive=bright", "data.frame=0", resume=True)
