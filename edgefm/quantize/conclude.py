@@ -85,11 +85,16 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     return Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries)
 
 
-def record(trials: Sequence[Trial], best: Trial, timing: Mapping[str, Timing], sentence: str) -> bytes:
-    """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine."""
+def record(trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str) -> bytes:
+    """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine.
+
+    `chosen_among` says how many trials the kept one was chosen from, on the same images. `gate`: see `proof.gate`.
+    """
     found = {
         "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in trials],
         "kept": best.name,
+        "chosen_among": len(trials),
+        "gate": gate,
         "milliseconds": {name: each._asdict() for name, each in timing.items()},
         "fastest": sentence,
         "machine": machine(),

@@ -30,6 +30,7 @@ from .job import Job, load_job
 from .kept import Kept
 from .measure import measure
 from .plan import plan
+from .proof import chosen, gate, unproved, yes
 from .search import Search
 from .speed import fastest, speeds
 from .trial import Trial, with_int8
@@ -110,7 +111,8 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
     best = search.run()
     timing = _speeds(job, with_int8(draft, job, proto, best.graph, engines), kept.best)
     findings = findings_of(job, others, best, intervals=True).timed({name: each.p50 for name, each in timing.items()})
-    for line in findings.lines():
+    notes = (chosen(best.name, len(search.trials)), unproved(findings, job.recipe.quantize))
+    for line in [*findings.lines(), *filter(None, notes)]:
         report(line)
     passing = [engine for engine in engines if f"{engine}-int8" not in best.failing]
     for name in best.failing if passing else ():
@@ -122,10 +124,14 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
         report(sentence)
     unfinished = folder / out.name
     bundle = final.write(unfinished, force=True)
-    append_evidence(unfinished, "evidence/quantize.json", record(search.trials, best, timing, sentence))
+    append_evidence(
+        unfinished,
+        "evidence/quantize.json",
+        record(search.trials, best, gate(findings, job.recipe.quantize, refused), timing, sentence),
+    )
     unfinished.replace(out)
     if refused is None:
-        report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {bundle[:12]}: the gate says yes")
+        report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {bundle[:12]}: {yes(findings, job.recipe.quantize)}")
         return None
     refusal = GateRefused(
         f"{out} is written, but marked as refused: {refused}",

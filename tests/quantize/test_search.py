@@ -84,7 +84,9 @@ def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
     assert made == {key for key in int8.evidence if "drop" not in key and not key.startswith("flips")}
     assert {"auc_drop", "auc_drop_low", "auc_drop_high", "flips_low", "flips_high"} <= set(int8.evidence)
     assert any("the gate says no to the first int8: onnx-int8: " in line for line in said)
-    assert said[-1].endswith("the gate says yes")
+    assert "the gate says yes, on 32 images, which can prove no more than" in said[-1]
+    assert found["chosen_among"] == len(tried)
+    assert any(f"was chosen among {len(tried)} trials on these same images" in line for line in said)
 
 
 def test_several_labels_are_refitted_each_with_its_own_threshold(pictures: Path, tmp_path: Path) -> None:
@@ -197,6 +199,20 @@ def test_a_calibrate_split_of_three_images_works_and_is_told(pictures: Path, tmp
     manifest, _, said = done(planted("bias"), table, tmp_path / "model.efm")
     assert manifest.recipe["quantize"]["calibration_images"] == len(three) == 3
     assert any("calibration: 3 images" in line and "only the gate can tell" in line for line in said)
+
+
+def test_a_yes_on_three_images_is_never_a_bare_yes(pictures: Path, tmp_path: Path) -> None:
+    rows = [(path, path.parent.name) for path in sorted(pictures.rglob("*.png"))]
+    three = {path for path, _ in rows[::30]}
+    table = tmp_path / "labels.csv"
+    lines = [f"{path},{label},{'val' if path in three else 'calibrate'}\n" for path, label in rows]
+    table.write_text("file,label,split\n" + "".join(lines))
+    manifest, found, said = done(planted("bias"), table, tmp_path / "model.efm")
+    assert manifest.refused is None
+    assert said[-1].endswith("yes, on 3 images, which can prove no more than that at most 63.2 % of decisions change")
+    assert any("never happened to 3 images may still happen to 63.2 % of others (95 %)" in line for line in said)
+    assert found["gate"]["provable_flips"] == pytest.approx(1 - 0.05 ** (1 / 3))
+    assert said[-1].endswith(found["gate"]["verdict"])
 
 
 KILLED = """
