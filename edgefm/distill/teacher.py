@@ -49,7 +49,12 @@ class Teacher:
     def identity(self) -> dict[str, Any]:
         """What its answers depend on beside the images, as JSON can hold it."""
         about = self.about
-        return {"teacher": about.sha256, "tap": self.tap, "preprocess": msgspec.to_builtins(about.preprocess)}
+        return {
+            "teacher": about.sha256,
+            "structure": about.structure,
+            "tap": self.tap,
+            "preprocess": msgspec.to_builtins(about.preprocess),
+        }
 
     @property
     def here(self) -> bool:

@@ -43,6 +43,8 @@ class LoadedModel:
         licence: as stated by the source or the user, else "unknown".
         sha256: of the weights file, so that `sha256sum` can check it; of the tensors' names and bytes where they did not
             come from one file.
+        structure: hash of what the answers depend on beside the weights (`structure.py`), as `load_model` found it. Two models
+            answer alike where both hashes agree. Empty for a model that was built and not loaded.
         kind: "frozen" for a graph without gradients, else "torch".
         ancestors: what the weights descend from, nearest first, the model itself not included.
     """
@@ -53,6 +55,7 @@ class LoadedModel:
     name: str
     licence: str
     sha256: str
+    structure: str = ""
     kind: Literal["torch", "frozen"] = "torch"
     ancestors: tuple[Ancestor, ...] = ()
 

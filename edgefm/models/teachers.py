@@ -6,6 +6,7 @@ Not a loader itself.
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,13 @@ def load_model(
     """
     with compress_extra():
         loaded = _load(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
-    if tap is None or loaded.kind == "frozen":
-        return loaded
-    from .taps import tap_module
+    if tap is not None and loaded.kind != "frozen":
+        from .taps import tap_module
 
-    return tap_module(loaded, tap)
+        loaded = tap_module(loaded, tap)
+    from .structure import structure_sha256
+
+    return replace(loaded, structure=structure_sha256(loaded.module, _code(source)))
 
 
 def _load(
@@ -90,6 +93,12 @@ def _load(
     from .timm_names import load_timm_name
 
     return load_timm_name(text, licence=licence)
+
+
+def _code(source: object) -> bytes:
+    """Of FILE.py:FUNCTION the file's bytes."""
+    file, colon, _ = str(source).rpartition(":") if isinstance(source, (str, Path)) else ("", "", "")
+    return Path(file).read_bytes() if colon and file.endswith(".py") else b""
 
 
 def _load_folder(

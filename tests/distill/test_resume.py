@@ -90,3 +90,36 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(tmp_path: Path, r
         assert ("going on after epoch 2 of 3" in output) == (mode == "resume")
     for name in ("model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+FILE = """
+import torch
+from edgefm.spec.preprocess import Preprocess
+
+class Model(torch.nn.Module):
+    preprocess = Preprocess(channels=1, size=32, resize_to=32, mean=(0.5,), std=(0.25,))
+    labels = ("dark", "bright")
+
+    def forward(self, x):
+        return x.mean(dim=(2, 3)) * torch.tensor([-1.0, 1.0])
+
+def teacher():
+    return Model()
+"""
+
+
+def test_a_teacher_of_equal_weights_that_answers_otherwise_is_another_one(tmp_path: Path, make_data: Make) -> None:
+    data, file, lines = make_data(), tmp_path / "models.py", list[str]()
+    file.write_text(FILE)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(f"{file}:teacher", data, tmp_path / "run", trust_remote_code=True, report=interrupt)
+    file.write_text(FILE.replace("x.mean", "x.amax"))
+    with pytest.raises(InputError, match="structure was"):
+        run(f"{file}:teacher", data, tmp_path / "run", trust_remote_code=True, resume=True)
+    run(f"{file}:teacher", data, tmp_path / "other", trust_remote_code=True, report=lines.append)
+    assert any(line.startswith("the teacher is asked 26 times;") for line in lines)  # nothing of the first one's
