@@ -63,7 +63,7 @@ def distill(
     """Distil `teacher`, or several, into a small student.
 
     What the student answers: the teacher's task where the teacher has logits, with or without labels in the data (its
-    thresholds and temperature go with it, since the student learns its logits). Where it has none, the student learns its
+    thresholds and temperature go with it where the student learns its logits). Where it has none, the student learns its
     embedding, its last layer being the projection into the teacher's space, and its task is `embedding`; labels then only
     serve to measure kNN accuracy. Images of train may lack labels: the teacher's answers to them are learned all the same.
 
@@ -207,7 +207,7 @@ def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, r
         module, spec = plan.student.module, plan.student.preprocess
         mine = all_outputs(predict(module, plan.images, plan.val, spec, device=plan.device, precision="fp32"))
         answers = {"student": mine} | ({} if teacher is None else {"teacher": teacher})
-        found |= evaluate(answers, plan.val_labels, plan.task)
+        found |= evaluate(answers, plan.val_labels, {"student": plan.task, "teacher": common_task(plan.teachers)})
         for who in ("teacher", "student", "between"):
             if found.get(who):
                 words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found[who].items())

@@ -18,28 +18,31 @@ from ..verify.metrics import defined, embedding_metrics, flips, knn_accuracy, ta
 from .losses import feature_loss, logit_loss, spread
 
 
-def evaluate(answers: dict[str, Outputs], labels: np.ndarray | None, task: Task) -> dict[str, dict[str, float]]:
+def evaluate(answers: dict[str, Outputs], labels: np.ndarray | None, tasks: dict[str, Task]) -> dict[str, dict[str, float]]:
     """Metrics of all on the same images; those that the images do not define are left out.
 
     Args:
         answers: of the `student`, and of the `teacher` where it was asked.
         labels: of these images, or None.
+        tasks: of each; only thresholds and temperature may differ.
 
     Returns:
         for each the task's metrics where there are labels (kNN accuracy for embeddings); and of the two `between`: `flips`, the
         share of decisions that differ, or `mean_cosine` of embeddings.
     """
-    if task.kind == "embedding":
+    if tasks["student"].kind == "embedding":
         rows = {who: outputs.embedding.numpy() for who, outputs in answers.items()}
         found = (
             {} if labels is None else {who: defined({"knn_accuracy": knn_accuracy(each, labels)}) for who, each in rows.items()}
         )
         return found | {"between": embedding_metrics(rows["student"], rows["teacher"])}
-    said = {who: probabilities(outputs.logits.numpy(), task) for who, outputs in answers.items() if outputs.logits is not None}
-    found = {} if labels is None else {who: defined(task_metrics(each, labels, task)) for who, each in said.items()}
+    said = {
+        who: probabilities(outputs.logits.numpy(), tasks[who]) for who, outputs in answers.items() if outputs.logits is not None
+    }
+    found = {} if labels is None else {who: defined(task_metrics(each, labels, tasks[who])) for who, each in said.items()}
     if "teacher" not in said:
         return found
-    return found | {"between": {"flips": flips(*(decisions(each, task) for each in said.values()))}}
+    return found | {"between": {"flips": flips(*(decisions(each, tasks[who]) for who, each in said.items()))}}
 
 
 def validate_against_teacher(

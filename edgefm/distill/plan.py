@@ -117,6 +117,9 @@ def make_plan(
     seen = look_at(student)
     grids = any(each.grid for each in sizes), seen.tokens is not None
     losses = applicable(settings.losses, dataset, task, grids=grids, report=report)
+    if not losses.logits and task.kind != "embedding":
+        # Thresholds and temperature belong to the teacher's logits, which this student does not learn.
+        student = replace(student, task=make_task(task.kind, task.labels))
     caches = []
     for teacher, each in zip(teachers, sizes):
         _check_use(teacher, each, losses)

@@ -21,7 +21,7 @@ from edgefm.models import LoadedModel, build_student, load_model
 from edgefm.settings import load_recipe
 from edgefm.spec.preprocess import Preprocess
 from edgefm.spec.recipe import Recipe
-from edgefm.spec.task import make_task
+from edgefm.spec.task import Task, make_task
 
 STUDENT = "test_vit"
 Make = Callable[..., Path]
@@ -205,6 +205,21 @@ def test_with_labels_alone_the_teacher_is_only_measured(tmp_path: Path, make_dat
     out = run(teacher, make_data(train=7, val=4), tmp_path / "run", *sets)
     assert teacher.asked == 1 + 4
     assert terms(out) == {"loss_labels"}
+
+
+@pytest.mark.parametrize("logits", [1, 0])
+def test_thresholds_and_temperature_come_along_only_where_logits_are_learned(
+    tmp_path: Path, make_data: Make, teacher: Any, logits: int
+) -> None:
+    teacher.task = Task(kind="binary", labels=("dark", "bright"), thresholds=(0.9,), temperature=3.0)
+    out = run(teacher, make_data(), tmp_path / "run", f"distill.losses.logits={logits}", "distill.epochs=1")
+    assert load_model(out).task == (teacher.task if logits else make_task("binary", ("dark", "bright")))
+
+
+def test_the_teacher_is_measured_at_its_own_threshold(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    teacher.task = Task(kind="binary", labels=("dark", "bright"), thresholds=(0.999999,))
+    out = run(teacher, make_data(), tmp_path / "run", "distill.losses.logits=0", "distill.epochs=1")
+    assert json.loads((out / "evaluation.json").read_text())["teacher"]["sensitivity"] == 0
 
 
 def test_a_window_in_the_recipe_is_the_students_too(tmp_path: Path, make_data: Make, teacher: Any) -> None:
