@@ -32,6 +32,8 @@ def identity(job: Job, proto: onnx.ModelProto) -> dict[str, Any]:
     del recipe["quantize"]["minutes"]
     return {
         "model": hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest(),
+        "preprocess": msgspec.to_builtins(job.model.preprocess),
+        "task": msgspec.to_builtins(job.model.task),
         "data": job.dataset.sha256(),
         "recipe": recipe,
         "versions": versions((*LIBRARIES, "nncf")),

@@ -59,7 +59,8 @@ def quantize(
             found, the best bundle so far (`best.efm`, marked as refused) among it.
         recipe: `quantize` and `data` of it, `preprocess`, and the seed of the calibration choice.
         licence, trust_remote_code, force: as for `export`.
-        resume: take up what `OUT.partial` holds; the end is the same as if the run had not been stopped.
+        resume: take up what `OUT.partial` holds, the minutes it has spent among it. The end is the same as if the run had not
+            been stopped, unless its minutes end the search: how many trials fit in them is never the same twice.
         dry_run: report what would be done, with minutes, disk and memory; write nothing.
         report: takes a line at a time, the table of what int8 costs before anything is written.
 

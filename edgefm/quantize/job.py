@@ -6,13 +6,14 @@ Not the work.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from ..data import Dataset, check_images, load_data
+from ..data import Dataset, check_images, clusters, load_data
 from ..errors import InputError
 from ..export.fp32 import load
 from ..export.onnx import check_mode
@@ -44,11 +45,11 @@ class Job:
         """Labels of the `val` images, as `task_metrics` takes them, or None."""
         return None if self.dataset.labels is None else self.dataset.labels[self.val]
 
-    @property
+    @cached_property
     def groups(self) -> np.ndarray:
-        """`[n]`, who belongs together among the `val` images: the patient, or each image by itself where none are known."""
-        patients = self.dataset.patients
-        return np.arange(len(self.val)) if patients is None else np.array([patients[int(index)] for index in self.val])
+        """`[n]`, who belongs together among the `val` images; see `data.clusters`."""
+        grouped: np.ndarray = clusters(self.dataset)[self.val]
+        return grouped
 
     def notes(self) -> list[str]:
         """What a person should know about the data before the work begins."""

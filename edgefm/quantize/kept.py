@@ -3,6 +3,7 @@
 Not the search itself (`search.py`).
 
 run.json                 what the run is of; a resumed run must be of the same
+seconds                  of the search's minutes that are spent
 trials/NAME.onnx         the int8 graph of a trial that was measured
 trials/NAME.npz          what it answers on `val`, per variant and output; written last
 best.efm                 a whole bundle with the best int8 so far, marked as refused
@@ -50,6 +51,21 @@ class Kept:
             )
         write_atomically(file, now)
         (folder / "trials").mkdir(exist_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the search's minutes that were spent before it stopped. Raises `InputError` if they are damaged."""
+        file = self.folder / "seconds"
+        if not file.exists():
+            return 0.0
+        try:
+            return float(file.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{file} is damaged ({error})", do="start again without --resume") from error
+
+    def spend(self, seconds: float) -> None:
+        """Keep how many seconds are spent by now, those of earlier runs among them."""
+        write_atomically(self.folder / "seconds", f"{seconds:.3f}\n".encode())
 
     @property
     def best(self) -> Path:

@@ -59,7 +59,10 @@ class Search:
         self.stop = float("inf")
 
     def run(self) -> Trial:
-        """The first trial whose variants all pass the gate, else the best there was when the trials or their time ended."""
+        """The first trial whose variants all pass the gate, else the best there was when the trials or their time ended.
+
+        The minutes are the whole search's: what earlier runs spent counts. A trial that they measured is always taken up.
+        """
         self.report(self.job.calibrated())
         first = self._tried(FIRST, {}, partial(quantize_onnx, self.proto, self.job.calibration))
         assert first is not None
@@ -67,10 +70,23 @@ class Search:
             return first
         minutes = self.job.recipe.quantize.minutes
         self.report(f"the gate says no to the first int8: {first.why()}; trials follow, for at most {minutes:g} minutes")
-        self.stop = time.monotonic() + 60 * minutes
+        spent = self.kept.seconds
+        if spent:
+            self.report(f"{spent / 60:.1f} of them were spent before the run was stopped")
+        begun = time.monotonic() - spent
+        self.stop = begun + 60 * minutes
+        try:
+            return self._searched(first, minutes, begun)
+        except BaseException:
+            self.kept.spend(time.monotonic() - begun)
+            raise
+
+    def _searched(self, first: Trial, minutes: float, begun: float) -> Trial:
+        """The trials after the first, until one passes, there are no more, or time is over."""
         self.save(first)
         for name, made, make in self._attempts():
-            found = self._tried(name, made, make) if time.monotonic() < self.stop else None
+            self.kept.spend(time.monotonic() - begun)  # a killed process loses the seconds of one trial at most
+            found = self._tried(name, made, make)
             if found is None:
                 self.report(f"{minutes:g} minutes are over before the trial '{name}' (--set quantize.minutes=… gives more)")
                 break
@@ -110,7 +126,7 @@ class Search:
         """A trial, recalled if it was measured before the run was stopped; None if time was over before there was a graph."""
         recalled = self.kept.recall(name)
         if recalled is None:
-            graph = make()
+            graph = make() if time.monotonic() < self.stop else None
             if graph is None:
                 return None
             recalled = graph, int8_outputs(self.draft, self.job, self.proto, graph, self.job.val, self.kept.best)

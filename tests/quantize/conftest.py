@@ -40,3 +40,12 @@ def unlabelled(tmp_path: Path) -> Path:
         pixels = np.random.default_rng(index).integers(0, 256, (40, 50), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{index:02}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that the planted models decide well on, in a folder per class."""
+    pytest.importorskip("nncf")
+    from .planted import draw
+
+    return draw(tmp_path_factory.mktemp("pictures"))

@@ -48,6 +48,16 @@ def test_a_damaged_trial_is_named(tmp_path: Path, suffix: str) -> None:
         kept.recall("int8")
 
 
+def test_spent_seconds_are_kept_and_none_are_spent_at_first(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, IDENTITY)
+    assert kept.seconds == 0
+    kept.spend(12.3456)
+    assert Kept(tmp_path, IDENTITY).seconds == 12.346
+    (tmp_path / "seconds").write_text("half")
+    with pytest.raises(InputError, match=r"seconds is damaged .* without --resume"):
+        _ = kept.seconds
+
+
 def test_another_run_is_not_taken_up(tmp_path: Path) -> None:
     Kept(tmp_path, IDENTITY)
     Kept(tmp_path, IDENTITY)

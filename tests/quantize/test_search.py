@@ -1,12 +1,8 @@
-"""Where int8 changes too much, trials follow in their order, and what was found is never lost: not to a no, not to kill -9."""
+"""Where int8 changes too much, trials follow in their order, and a no loses nothing of what was found."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +21,9 @@ from edgefm.spec.manifest import Manifest
 from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import make_task
 
-from .planted import RECIPE, draw, planted
+from .planted import RECIPE, planted
 
 pytest.importorskip("nncf")
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("pictures"))
 
 
 def with_gate(recipe: Recipe = RECIPE, **changes: Any) -> Recipe:
@@ -213,74 +204,6 @@ def test_a_yes_on_three_images_is_never_a_bare_yes(pictures: Path, tmp_path: Pat
     assert any("never happened to 3 images may still happen to 63.2 % of others (95 %)" in line for line in said)
     assert found["gate"]["provable_flips"] == pytest.approx(1 - 0.05 ** (1 / 3))
     assert said[-1].endswith(found["gate"]["verdict"])
-
-
-KILLED = """
-import os, signal, sys
-from tests.quantize.planted import RECIPE, planted
-from edgefm.quantize import quantize
-
-def report(line):
-    if line.startswith({moment!r}):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-quantize(planted("logits"), {data!r}, {out!r}, recipe=RECIPE, report=report)
-"""
-
-
-@pytest.mark.parametrize("moment", ["the best so far is kept", "2 layers in float", "logits refitted"])
-def test_what_was_found_before_kill_9_is_there_and_is_taken_up(
-    moment: str, root: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "model.efm"
-    code = KILLED.format(moment=moment, data=str(pictures), out=str(out))
-    ended = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert not out.exists()
-    partial = tmp_path / "model.efm.partial"
-    with open_bundle(partial / "best.efm") as bundle:
-        assert bundle.manifest.refused is not None
-        assert bundle.manifest.refused.startswith("the search was not finished; the best so far (")
-        assert [variant.name for variant in bundle.manifest.variants] == ["onnx-fp32", "onnx-int8"]
-    measured = {path.stem for path in (partial / "trials").glob("*.npz")}
-
-    def once(make: Callable[..., Any], trial: str) -> Callable[..., Any]:
-        """`make`, unless it would find what was found before."""
-
-        def only_new(*arguments: object, **options: bool) -> Any:
-            assert ("ranges-from-histograms" if options else trial) not in measured
-            return make(*arguments, **options)
-
-        return only_new
-
-    monkeypatch.setattr(search, "quantize_onnx", once(search.quantize_onnx, "int8"))
-    monkeypatch.setattr(search, "rank", once(search.rank, "2-layers-in-float"))
-    monkeypatch.setattr(search, "folded", once(search.folded, "logits-refitted"))
-    _, found, said = done(planted("logits"), pictures, out, resume=True)
-    assert {line.partition(":")[0].replace(" ", "-") for line in said if "taken up again" in line} == measured
-    assert found["kept"] == "logits refitted"
-    monkeypatch.undo()
-    done(planted("logits"), pictures, tmp_path / "other.efm")
-    with open_bundle(out) as one, open_bundle(tmp_path / "other.efm") as other:
-        assert one.id == other.id
-
-
-def test_a_run_of_other_settings_is_not_taken_up_and_without_resume_starts_over(pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.efm"
-
-    def stop(line: str) -> None:
-        if line.startswith("the best so far is kept"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        quantize(planted("bias"), pictures, out, recipe=RECIPE, report=stop)
-    assert (tmp_path / "model.efm.partial" / "best.efm").exists()
-    with pytest.raises(InputError, match=r"belongs to a run with another .* without --resume"):
-        quantize(planted("bias"), pictures, out, recipe=with_gate(max_drop=0.1), resume=True, report=lambda line: None)
-    assert (tmp_path / "model.efm.partial" / "best.efm").exists()
-    done(planted("bias"), pictures, out, with_gate(minutes=1.0), resume=True)
-    _, _, said = done(planted("bias"), pictures, out, force=True)
-    assert not any("taken up again" in line for line in said)
 
 
 def test_the_trials_are_not_kept_open_for_others(pictures: Path, tmp_path: Path) -> None:
