@@ -17,7 +17,7 @@ from PIL import Image
 
 from edgefm.errors import InputError
 
-from .test_distill import run
+from .test_distill import run, terms
 
 Make = Callable[..., Path]
 
@@ -53,41 +53,62 @@ def test_an_interrupted_run_goes_on_with_resume_only_as_it_was(tmp_path: Path, m
 
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
-from tests.distill.conftest import Teacher
-from edgefm.distill import distill
-from edgefm.settings import load_recipe
 import torch
 torch.set_num_threads(1)
-sets = ["distill.epochs=3", "distill.views=2", "distill.batch=6"]
-distill(Teacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets), resume=sys.argv[3] == "resume",
-        report=lambda line: print(line, flush=True))
+from edgefm.distill import distill
+from edgefm.settings import load_recipe
+from edgefm.train.checkpoint import Checkpoint
+from tests.distill.conftest import GridTeacher
+
+written = Checkpoint.write
+
+def write(self, state):
+    written(self, state)
+    if state.steps == int(sys.argv[4]):
+        print(f"step {state.steps} of {' and '.join(self.modules)}", flush=True)
+        time.sleep(600)
+
+Checkpoint.write, Checkpoint.due = write, lambda self: True
+sets = ["distill.epochs=3", "distill.views=2", "distill.batch=4", "distill.tokens=4"]
+sets += ["distill.losses={logits: 1, features: 1, tokens: 1, labels: 1}"]
+distill(GridTeacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets),
+        resume=sys.argv[3] == "resume", report=lambda line: print(line, flush=True))
 """
 
 
-def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(tmp_path: Path, root: Path, make_data: Make) -> None:
-    data = make_data(train=9, val=4)
+def test_a_run_that_is_killed_twice_and_resumed_ends_with_the_same_bytes(tmp_path: Path, root: Path, make_data: Make) -> None:
+    data = make_data(train=12, val=4)
     environment = os.environ | {"PYTHONPATH": str(root)}
 
-    def start(out: str, mode: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SCRIPT, str(data), str(tmp_path / out), mode]
+    def start(out: str, mode: str, step: int = 0) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(data), str(tmp_path / out), mode, str(step)]
         return subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True)
 
-    killed = start("killed", "fresh")
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if line.startswith("epoch 2"):
-            killed.send_signal(signal.SIGKILL)
-            break
-    killed.wait()
-    killed.stdout.close()
-    assert killed.returncode == -signal.SIGKILL
-    assert (tmp_path / "killed.partial").is_dir()
+    def kill(mode: str, step: int) -> list[str]:
+        """At that step; what it said before."""
+        said = []
+        with start("killed", mode, step) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line.rstrip())
+                if line.startswith(f"step {step} "):
+                    process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert (tmp_path / "killed.partial").is_dir()
+        return said
+
+    assert kill("fresh", 4)[-1] == "step 4 of model and beside"  # amid an epoch; the projectors learn along
+    assert "going on after epoch 1 of 3 and 1 of the next one's 3 steps" in kill("resume", 6)  # at the end of one
+    said = {}
     for out, mode in (("killed", "resume"), ("whole", "fresh")):
         process = start(out, mode)
-        output, _ = process.communicate()
+        said[out], _ = process.communicate()
         assert process.returncode == 0
-        assert ("going on after epoch 2 of 3" in output) == (mode == "resume")
+    assert "going on after epoch 2 of 3\n" in said["killed"]
+    assert "going on" not in said["whole"]
+    assert terms(tmp_path / "whole") == {"loss_logits", "loss_features", "loss_tokens", "loss_labels"}
     for name in ("model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
