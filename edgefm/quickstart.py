@@ -131,9 +131,10 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
     import numpy as np
 
     from .bundle import open_bundle
+    from .data import clusters
     from .partial import write_atomically
     from .runtime.session import Session
-    from .verification import groups, torch_reference
+    from .verification import torch_reference
     from .verify.answers import collect
     from .verify.contenders import in_fp32, variants_of
     from .verify.statement import statements
@@ -150,7 +151,7 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
         other = replace(other, name=f"without teacher, {other.name}")
         base = named[own.index(student)]
         answers = collect(test, [teacher, other, *named], reference=base, embeddings=False, bar=bar)
-        records = statements(answers, answers[2 + own.index(student)], test.labels, groups(test), seed=seed)
+        records = statements(answers, answers[2 + own.index(student)], test.labels, clusters(test), seed=seed)
         sizes = _sizes(folder, bundles[0], bundles[1], [each.name for each in own], other)
     times = _times(folder, model, bar)
     write_atomically(folder / "verify.json", _json(records))

@@ -53,6 +53,7 @@ def verify(
         InputError: anything about data, reference or output that cannot be used.
         ParityError: an answer that is not a finite number.
     """
+    from .data import clusters
     from .settings import load_recipe
     from .verify.verdict import verdict
 
@@ -69,7 +70,7 @@ def verify(
             bundle,
             dataset,
             reference,
-            groups=groups(dataset),
+            groups=clusters(dataset),
             about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
@@ -139,16 +140,6 @@ def _labels(dataset: Dataset, task: Task) -> np.ndarray | None:
 
 def _some(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
-
-
-def groups(dataset: Dataset) -> np.ndarray:
-    """Who belongs together, `[N]`: images of one patient; where patients are unknown, copies of one image."""
-    import numpy as np
-
-    if dataset.patients is not None:
-        return np.array(dataset.patients)
-    copies = dataset.store.copies()
-    return np.array([copies.get(int(key), int(key)) for key in dataset.keys])
 
 
 def _reference(against: Any, recipe: Recipe, trust_remote_code: bool, allow_refused: bool, opened: ExitStack) -> Contender:

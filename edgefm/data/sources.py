@@ -11,13 +11,14 @@ import numpy as np
 from ..errors import InputError
 from ..spec.recipe import DataRecipe
 from ..spec.task import make_task
+from .clusters import clusters
 from .dataset import Dataset
 from .folders import read_folder
 from .labels import read_labels
 from .listing import Listing
 from .medmnist import find_medmnist, read_npz
 from .phantom import read_phantom
-from .splits import check_patients, cut
+from .splits import MANY, check_patients, cut
 from .table import read_table
 
 FORMS = "a CSV, a folder of class folders, a folder of images, a MedMNIST .npz, medmnist:NAME or phantom:NAME"
@@ -69,7 +70,7 @@ def assemble(listing: Listing, recipe: DataRecipe, *, labels: tuple[str, ...] | 
         except InputError as error:
             raise InputError(f"in {listing.name} {error.found}", expected=error.expected, do=error.do) from error
         notes += more
-        strata = [*listing.cells]
+        strata = [tuple(sorted(cell or ())) for cell in listing.cells]
         if bare := listing.cells.count(None):
             notes += (f"{bare} of {len(listing.cells)} images have no label, all of them in train",)
     dataset = Dataset(
@@ -92,24 +93,26 @@ def assemble(listing: Listing, recipe: DataRecipe, *, labels: tuple[str, ...] | 
 def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe) -> Dataset:
     given = set(np.unique(dataset.splits)) - {""}
     notes = list(dataset.notes)
-    patients = dataset.patients
-    if patients is None:
-        copies = dataset.store.copies()
-        patients = tuple(dataset.names[copies.get(key, key)] for key in range(len(dataset)))
-        torn = [(key, first) for key, first in copies.items() if given and dataset.splits[key] != dataset.splits[first]]
-        if torn:
-            a, b = torn[0]
-            notes.append(
-                f"{len(torn)} files are copies of a file in another split, such as {dataset.names[a]} of {dataset.names[b]}"
-            )
-        elif copies:
-            notes.append(f"{len(copies)} files are copies of another; copies count as one patient and stay in one split")
-    elif given:
-        check_patients(patients, dataset.splits, [_place(dataset, i) for i in range(len(dataset))])
+    if dataset.patients is None:
+        patients, called = _without_patients(dataset, bool(given), notes)
+    else:
+        patients = called = dataset.patients
+        if given:
+            check_patients(patients, dataset.splits, [_place(dataset, i) for i in range(len(dataset))])
     splits = dataset.splits.copy()
+    many = len(set(patients)) >= MANY
 
-    def deal(indexes: np.ndarray, shares: dict[str, float], what: str) -> None:
-        splits[indexes] = cut([patients[i] for i in indexes], [strata[i] for i in indexes], shares, seed=recipe.seed, what=what)
+    def deal(indexes: np.ndarray, shares: dict[str, float], what: str, part: str = "") -> None:
+        splits[indexes] = cut(
+            [patients[i] for i in indexes],
+            [strata[i] for i in indexes],
+            shares,
+            seed=recipe.seed,
+            many=many,
+            what=what,
+            part=part,
+            called=[called[i] for i in indexes],
+        )
 
     val, test = recipe.val, recipe.test
     if not given:
@@ -121,12 +124,41 @@ def _settle_splits(dataset: Dataset, strata: list[Hashable], recipe: DataRecipe)
         whom = "image" if dataset.patients is None else "patient"
         notes.append(f"{dataset.name} brings no splits; cut by {whom} with seed {recipe.seed}")
     elif "val" in given and "calibrate" not in given:
-        deal(np.flatnonzero(splits == "val"), {"val": 0.5, "calibrate": 0.5}, f"the split val of {dataset.name}")
+        deal(np.flatnonzero(splits == "val"), {"val": 0.5, "calibrate": 0.5}, f"the split val of {dataset.name}", "val")
     elif "train" in given and "val" not in given and val > 0:
         spare = {"val": val} if "calibrate" in given else {"val": val / 2, "calibrate": val / 2}
-        deal(np.flatnonzero(splits == "train"), {"train": 1 - val, **spare}, f"the split train of {dataset.name}")
+        deal(np.flatnonzero(splits == "train"), {"train": 1 - val, **spare}, f"the split train of {dataset.name}", "train")
         notes.append(f"{dataset.name} brings no val; cut from train with seed {recipe.seed}")
     return replace(dataset, splits=splits, notes=(*notes, *_absent(dataset, splits)))
+
+
+def _without_patients(dataset: Dataset, given: bool, notes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """In place of a patient, one per image: the name of the image, or of the first of its copies in the alphabet; and what
+    decides its split: that name without the class folder, for a label is corrected by moving a file to another."""
+    owners = clusters(dataset)
+    copies = [(key, int(first)) for key, first in enumerate(owners) if key != first]
+    torn = [(key, first) for key, first in copies if given and dataset.splits[key] != dataset.splits[first]]
+    if torn:
+        a, b = torn[0]
+        notes.append(
+            f"{len(torn)} files are copies of a file in another split, such as {dataset.names[a]} of {dataset.names[b]}"
+        )
+    elif copies:
+        notes.append(f"{len(copies)} files are copies of another; copies count as one patient and stay in one split")
+    least = list(range(len(dataset)))
+    for key, first in copies:
+        least[first] = min(least[first], key, key=dataset.names.__getitem__)
+    chosen = [least[int(first)] for first in owners]
+    return tuple(dataset.names[i] for i in chosen), tuple(_below_class(dataset, i) for i in chosen)
+
+
+def _below_class(dataset: Dataset, index: int) -> str:
+    parts = dataset.names[index].split("/")
+    if dataset.rows[index] is None:
+        for label in dataset.label_names(index):
+            if label in parts[:-1]:
+                parts.remove(label)
+    return "/".join(parts)
 
 
 def _absent(dataset: Dataset, splits: np.ndarray) -> Iterator[str]:

@@ -1,20 +1,23 @@
 """Who is in train, val, calibrate and test: given, or cut by patient. Not the choice of images for one training epoch.
 
 A patient is on one side only. Where no patients are known, identical files count as one patient and every other image
-is its own. The cut is a pure function of the seed and of who is in the data, not of their order.
+is its own. The order of the data never matters. With `MANY` patients or more, a patient's split is a pure function of seed,
+shares and the patient's id: no other patient and no label moves anybody. With fewer, chance alone would leave classes out, so
+each class is cut by itself: a patient that goes or a label that is corrected moves the few who stand nearest to a border.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
 from ..errors import InputError
 
 SPLITS = ("train", "val", "calibrate", "test")
+MANY = 300  # patients, of the whole data set, whatever part of it is cut
 
 
 def check_patients(patients: Sequence[str], splits: np.ndarray, where: Sequence[str]) -> None:
@@ -40,16 +43,33 @@ def check_patients(patients: Sequence[str], splits: np.ndarray, where: Sequence[
         )
 
 
-def cut(patients: Sequence[str], strata: Sequence[Hashable], shares: dict[str, float], *, seed: int, what: str) -> np.ndarray:
-    """Deal patients out to splits, stratum by stratum, in an order drawn from `seed`.
+def cut(
+    patients: Sequence[str],
+    strata: Sequence[Hashable],
+    shares: Mapping[str, float],
+    *,
+    seed: int,
+    many: bool,
+    what: str,
+    part: str = "",
+    called: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Each patient's split, by the hash of seed, part and patient as a number from 0 to 1.
 
-    Each patient goes where the most images are missing; what rounding leaves over is carried to the next stratum.
+    With many patients the number itself is held against the shares, one after the other: they are shares of patients. With
+    few, those of one stratum stand in the order of their numbers, each as long as it has images, and the row is cut: they are
+    shares of images. The stratum of a patient is the set of its images' strata. Where its row begins is drawn by its name, so
+    that many small strata together come to the shares, too.
+
     A split that stayed empty gets one patient of the split that has most.
 
     Args:
-        patients: one id per image. strata: one class (or set of labels) per image.
-        shares: split name to its share of the images; shares sum to 1 and those of 0 stay empty.
+        patients: one id per image. strata: one class (or set of labels) per image, equal ones of equal `str`.
+        shares: split name to its share; shares sum to 1 and those of 0 stay empty.
+        many: whether the whole data set has `MANY` patients.
         what: how to call the data in an error.
+        part: the split that is cut, "" for everything: a part is not cut by the numbers that made it.
+        called: what is hashed of an image's patient instead of the id, equal for all images of one.
 
     Returns:
         unicode `[N]`.
@@ -70,27 +90,46 @@ def cut(patients: Sequence[str], strata: Sequence[Hashable], shares: dict[str, f
             expected=f"at least {len(wanted)}",
             do="add images of other patients",
         )
-    frequency = Counter(strata)
-    groups: dict[Hashable, list[str]] = defaultdict(list)
-    for patient, indexes in members.items():
-        groups[min((strata[i] for i in indexes), key=lambda s: (frequency[s], str(s)))].append(patient)
+    names = patients if called is None else called
+    place = {patient: _draw(seed, part, names[indexes[0]]) for patient, indexes in members.items()}
+    at = place if many else _in_strata(members, strata, place, lambda name: _draw(seed, part, name))
     result = np.empty(len(patients), dtype="<U9")
-    missing = dict.fromkeys(wanted, 0.0)
-    for stratum in sorted(groups, key=lambda s: (frequency[s], str(s))):
-        total = sum(len(members[patient]) for patient in groups[stratum])
-        for split in wanted:
-            missing[split] += shares[split] * total
-        for patient in sorted(groups[stratum], key=lambda p: _draw(seed, p)):
-            split = max(wanted, key=lambda s: missing[s])
-            missing[split] -= len(members[patient])
-            result[members[patient]] = split
+    for patient, indexes in members.items():
+        result[indexes] = _side(at[patient], wanted, shares)
     for split in wanted:
         if not (result == split).any():
             donor = Counter(str(result[indexes[0]]) for indexes in members.values()).most_common(1)[0][0]
             given = [patient for patient, indexes in members.items() if result[indexes[0]] == donor]
-            result[members[max(given, key=lambda p: _draw(seed, p))]] = split
+            result[members[max(given, key=lambda p: (place[p], p))]] = split
     return result
 
 
-def _draw(seed: int, patient: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{patient}".encode("utf-8", "surrogateescape")).digest()
+def _draw(seed: int, part: str, name: str) -> float:
+    """From 0 up to, but not, 1; each number as likely."""
+    digest = hashlib.sha256(f"{part}:{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def _in_strata(
+    members: Mapping[str, list[int]], strata: Sequence[Hashable], place: Mapping[str, float], draw: Callable[[str], float]
+) -> dict[str, float]:
+    """Where each patient stands in the row of its stratum, 0 to 1."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for patient, indexes in members.items():
+        rows[" ".join(sorted({str(strata[i]) for i in indexes}))].append(patient)
+    at = {}
+    for name, row in rows.items():
+        start, before, total = draw(f"stratum {name}"), 0, sum(len(members[patient]) for patient in row)
+        for patient in sorted(row, key=lambda p: (place[p], p)):
+            at[patient] = (before + start * len(members[patient])) / total
+            before += len(members[patient])
+    return at
+
+
+def _side(at: float, wanted: Sequence[str], shares: Mapping[str, float]) -> str:
+    border = 0.0
+    for split in wanted[:-1]:
+        border += shares[split]
+        if at < border:
+            return split
+    return wanted[-1]

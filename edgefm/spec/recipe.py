@@ -21,7 +21,7 @@ class DataRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         label, file, patient, split: column names of a CSV.
         positive: the positive class of a binary task; "" chooses it (see `data/sources.py`).
-        val, test: share of patients cut off for validation and test where the data bring no split.
+        val, test: share of patients (with fewer than 300 patients, of images) cut off where the data bring no split.
         seed: of that cut. Not the recipe's own seed: what one verb trains on must be no other verb's test.
         broken: "refuse" stops at unreadable images after naming them all, "skip" names and leaves them out.
         frame: frame of files that hold several (DICOM, TIFF, GIF, …), from 0; None refuses such files.

@@ -41,7 +41,8 @@ def test_every_size_grey_and_colour(tmp_path, size, channels, save):
     assert data.name == "x"
     assert len(data) == 22
     assert len(data.of("train")) == 12
-    assert len(data.of("val")) == len(data.of("calibrate")) == 3
+    assert len(data.of("val")) + len(data.of("calibrate")) == 6
+    assert {len(data.of("val")), len(data.of("calibrate"))} <= {2, 3, 4}  # of each class 1 or 2 of its 3
     with np.load(path) as arrays:
         np.testing.assert_array_equal(data.pixels(11), arrays["train_images"][11])
         np.testing.assert_array_equal(data.pixels(12), arrays["val_images"][0])

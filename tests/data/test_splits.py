@@ -23,37 +23,112 @@ def table(rows: list[str], header: str = "file,label,patient") -> str:
     return header + "\n" + "\n".join(rows) + "\n"
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=1, max_size=200), st.integers(0, 5))
+def deal(patients, strata=None, *, many, seed=0, part=""):
+    return cut(patients, strata or [0] * len(patients), SHARES, seed=seed, many=many, what="it", part=part)
+
+
+def moved(before, after):
+    """How many of the patients of both cuts are in another split."""
+    return sum(before[patient] != after[patient] for patient in before.keys() & after.keys())
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=1, max_size=200), st.integers(0, 5), st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_no_patient_is_ever_in_two_splits_and_none_is_empty(images, seed):
+def test_no_patient_is_ever_in_two_splits_and_none_is_empty(images, seed, many):
     patients = [f"p{patient}" for patient, _ in images]
     if len(set(patients)) < 4:
         with pytest.raises(InputError, match="too few"):
-            cut(patients, [label for _, label in images], SHARES, seed=seed, what="it")
+            deal(patients, [label for _, label in images], seed=seed, many=many)
         return
-    splits = cut(patients, [label for _, label in images], SHARES, seed=seed, what="it")
+    splits = deal(patients, [label for _, label in images], seed=seed, many=many)
     assert set(splits) == set(SHARES)
     for patient in set(patients):
         assert len({split for split, owner in zip(splits, patients) if owner == patient}) == 1
 
 
-def test_shares_and_classes_come_out_as_asked():
+def test_shares_of_few_come_out_by_image_and_in_each_class():
     rng = np.random.default_rng(0)
-    patients = [f"p{i}" for i in rng.integers(0, 700, 1000)]
-    strata = (rng.random(1000) < 0.2).tolist()
-    splits = cut(patients, strata, SHARES, seed=3, what="it")
+    patients = [f"p{i}" for i in rng.integers(0, 250, 400)]
+    sick = {patient: rng.random() < 0.2 for patient in set(patients)}
+    strata = np.array([sick[patient] for patient in patients])
+    splits = deal(patients, strata.tolist(), seed=3, many=False)
     for split, share in SHARES.items():
-        assert np.mean(splits == split) == pytest.approx(share, abs=0.01)
-        assert np.mean(np.array(strata)[splits == split]) == pytest.approx(np.mean(strata), abs=0.06)
+        for chosen in (strata, ~strata):
+            assert np.mean(splits[chosen] == split) == pytest.approx(share, abs=0.04)
 
 
-def test_the_cut_depends_on_the_seed_only_and_not_on_the_order():
+def test_shares_of_many_come_out_by_patient():
+    patients = [f"p{i}" for i in range(20_000)]
+    counts = Counter(deal(patients, many=True).tolist())
+    for split, share in SHARES.items():
+        assert counts[split] / 20_000 == pytest.approx(share, abs=0.01)  # four standard errors of chance
+
+
+def test_classes_of_one_patient_each_do_not_all_fall_into_train():
+    counts = Counter(deal([f"p{i}" for i in range(290)], [(f"finding {i}",) for i in range(290)], many=False).tolist())
+    for split, share in SHARES.items():
+        assert counts[split] / 290 == pytest.approx(share, abs=0.08)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_cut_depends_on_the_seed_and_not_on_the_order(many):
     patients = [f"p{i}" for i in range(200)]
-    first = dict(zip(patients, cut(patients, [0] * 200, SHARES, seed=1, what="it")))
-    again = dict(zip(patients[::-1], cut(patients[::-1], [0] * 200, SHARES, seed=1, what="it")))
-    other = dict(zip(patients, cut(patients, [0] * 200, SHARES, seed=2, what="it")))
+    first = dict(zip(patients, deal(patients, seed=1, many=many)))
+    again = dict(zip(patients[::-1], deal(patients[::-1], seed=1, many=many)))
+    other = dict(zip(patients, deal(patients, seed=2, many=many)))
     assert first == again
-    assert first != other
+    assert moved(first, other) > 50
+
+
+def test_of_many_patients_none_moves_whoever_else_is_there_and_whatever_is_found():
+    patients = [f"p{i}" for i in range(400)]
+    before = dict(zip(patients, deal(patients, many=True)))
+    assert moved(before, dict(zip(patients, deal(patients, [i % 7 for i in range(400)], many=True)))) == 0
+    fewer = [patient for i, patient in enumerate(patients) if i % 4]
+    assert moved(before, dict(zip(fewer, deal(fewer, many=True)))) == 0
+    more = patients + [f"q{i}" for i in range(100)] + ["p0"] * 50
+    assert moved(before, dict(zip(more, deal(more, many=True)))) == 0
+
+
+def test_of_few_patients_one_that_goes_moves_at_most_one_at_each_border():
+    patients, strata = [f"p{i}" for i in range(200)], [i % 2 for i in range(200)]
+    before = dict(zip(patients, deal(patients, strata, many=False)))
+    counts = []
+    for gone in range(0, 200, 7):
+        rest = [i for i in range(200) if i != gone]
+        names = [patients[i] for i in rest]
+        counts.append(moved(before, dict(zip(names, deal(names, [strata[i] for i in rest], many=False)))))
+    assert max(counts) <= 3
+    assert np.mean(counts) < 2
+
+
+def test_of_few_patients_a_corrected_label_moves_at_most_one_at_each_border_of_both_classes():
+    patients, strata = [f"p{i}" for i in range(200)], [i % 2 for i in range(200)]
+    before = dict(zip(patients, deal(patients, strata, many=False)))
+    counts = []
+    for corrected in range(0, 200, 7):
+        other = [1 - label if i == corrected else label for i, label in enumerate(strata)]
+        counts.append(moved(before, dict(zip(patients, deal(patients, other, many=False)))))
+    assert max(counts) <= 7
+    assert np.mean(counts) < 3
+
+
+def test_patients_of_two_classes_stay_where_they_are_when_the_rarer_class_becomes_the_other():
+    patients = [f"p{i // 2}" for i in range(202)]
+    strata = ["a" if i * 37 % 202 < 99 else "b" for i in range(202)]
+    before = dict(zip(patients, deal(patients, strata, many=False)))
+    for _ in range(5):
+        strata[strata.index("b")] = "a"
+    assert strata.count("a") == 104
+    assert moved(before, dict(zip(patients, deal(patients, strata, many=False)))) < 20
+
+
+def test_what_a_cut_gave_to_val_is_not_cut_again_by_the_same_numbers():
+    patients = [f"p{i}" for i in range(2000)]
+    splits = deal(patients, many=True)
+    val = [patient for patient, split in zip(patients, splits) if split in ("val", "calibrate")]
+    again = cut(val, [0] * len(val), {"val": 0.5, "calibrate": 0.5}, seed=0, many=True, what="it", part="val")
+    assert 0.35 < np.mean(again == "val") < 0.65
 
 
 def test_a_patient_on_both_sides_is_refused_by_name_and_row(csv):
@@ -106,7 +181,10 @@ def test_a_set_of_test_images_only_is_left_alone_and_asking_for_more_says_what_i
 def test_shares_of_the_recipe_are_used_and_must_leave_a_train_split(csv):
     path = csv(table([f"{i}.png,{'xy'[i % 2]},p{i}" for i in range(100)]))
     data = load_data(path, DataRecipe(val=0.4, test=0.0))
-    assert Counter(data.splits.tolist()) == {"train": 60, "val": 20, "calibrate": 20}
+    counts = Counter(data.splits.tolist())
+    assert set(counts) == {"train", "val", "calibrate"}
+    for split, count in {"train": 60, "val": 20, "calibrate": 20}.items():
+        assert counts[split] == pytest.approx(count, abs=2)  # each of two classes is rounded by itself
     with pytest.raises(InputError, match=r"data\.val 0\.5 and data\.test 0\.5 leave nothing for train"):
         load_data(path, DataRecipe(val=0.5, test=0.5))
 
@@ -148,3 +226,51 @@ def test_copies_across_given_splits_are_said(csv, tmp_path):
         save(path.parent / name, value)
     save(path.parent / "d.png", 1)
     assert load_data(path).notes[1] == "1 files are copies of a file in another split, such as d.png of b.png"
+
+
+def by_name(path):
+    data = load_data(path)
+    return dict(zip(data.names, data.splits.tolist()))
+
+
+@pytest.mark.parametrize("header", ["file,label,patient", "file,label"])
+def test_a_table_of_many_patients_is_cut_alike_while_its_labels_are_corrected_and_its_rows_change(csv, header):
+    def write(rows):
+        return csv(table([row if "patient" in header else row.rpartition(",")[0] for row in rows], header), images=False)
+
+    rows = [f"{i}.png,{'xyz'[i % 3]},p{i}" for i in range(330)]
+    before = by_name(write(rows))
+    assert moved(before, by_name(write([row.replace("z", "x") if i % 2 else row for i, row in enumerate(rows)]))) == 0
+    assert moved(before, by_name(write(rows[::-1][:301]))) == 0
+
+
+@pytest.mark.parametrize("missing", ["calibrate", "val"])
+def test_what_is_cut_from_a_split_of_many_patients_stays_too_however_few_that_split_has(csv, missing):
+    rows = [f"{i}.png,{'xy'[i % 2]},p{i},{'val' if missing == 'calibrate' and i < 60 else 'train'}" for i in range(330)]
+    before = by_name(csv(table(rows, "file,label,patient,split"), images=False))
+    assert set(before.values()) == {"train", "val", "calibrate"}
+    other = [row.replace("x", "y") if i % 10 == 0 else row for i, row in enumerate(rows) if i % 20 != 1]
+    assert moved(before, by_name(csv(table(other, "file,label,patient,split"), images=False))) == 0
+
+
+def test_a_file_that_moves_to_another_class_folder_stays_in_its_split(tmp_path):
+    for i in range(310):
+        path = tmp_path / "xy"[i % 2] / "site" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"image {i}".encode())
+    before = {name[2:]: split for name, split in by_name(tmp_path).items()}
+    for i in range(0, 40, 2):
+        (tmp_path / "x" / "site" / f"{i}.png").rename(tmp_path / "y" / "site" / f"{i}.png")
+    after = {name[2:]: split for name, split in by_name(tmp_path).items()}
+    assert len(after) == 310
+    assert moved(before, after) == 0
+
+
+def test_copies_stay_in_their_split_in_whatever_order_they_are_listed(csv):
+    names = [f"{i}.png" for i in range(310)]
+    path = csv("file\n" + "\n".join(names) + "\n", images=False)
+    for i, name in enumerate(names):
+        (path.parent / name).write_bytes(f"image {i % 305}".encode())
+    before = by_name(path)
+    assert moved(before, by_name(csv("file\n" + "\n".join(names[::-1]) + "\n", images=False))) == 0
+    assert all(before[f"{i}.png"] == before[f"{i + 305}.png"] for i in range(5))
