@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,16 +68,15 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
         distill(folder / "teacher", recipe.student, data, folder / "without_teacher", without_teacher=True, **common)
         export(folder / "without_teacher", folder / "without_teacher.efm", report=_silent)
         report("4/5  int8, and what it changes")
-        refused = None
-        try:
+        with suppress(GateRefused):
             quantize(folder / "student", data, folder / "model.efm", recipe=recipe, report=report)
-        except GateRefused:
-            refused = _reason(folder / "model.efm")
+        refused, verdict = _gate(folder / "model.efm")
         report("5/5  all of them answer for test images that none has seen, and for the clock")
         rows, example = _compare(folder, dataset.take(dataset.of("test")), recipe.seed, bar)
     return {
         "rows": rows,
         "refused": refused,
+        "verdict": verdict,
         "example": example,
         "seconds": round(time.monotonic() - started, 1),
         "paths": {name: str(out / name) for name in NAMES},
@@ -89,12 +88,14 @@ def _silent(line: str) -> None:
     """The control arm's bundle only serves to measure it."""
 
 
-def _reason(bundle: Path) -> str | None:
-    """Why the gate refused the bundle, as its manifest says."""
+def _gate(bundle: Path) -> tuple[str | None, str]:
+    """Why the gate refused the bundle, or None; and its word, with what its images can prove."""
+    import msgspec
+
     from .bundle import open_bundle
 
     with open_bundle(bundle) as opened:
-        return opened.manifest.refused
+        return opened.manifest.refused, msgspec.json.decode(opened.view("evidence/quantize.json"))["gate"]["verdict"]
 
 
 def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, bar: Bar) -> None:
@@ -153,7 +154,7 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
         answers = collect(test, [teacher, other, *named], reference=base, embeddings=False, bar=bar)
         records = statements(answers, answers[2 + own.index(student)], test.labels, clusters(test), seed=seed)
         sizes = _sizes(folder, bundles[0], bundles[1], [each.name for each in own], other)
-    times = _times(folder, model, bar)
+    times = _times(folder, model, control, bar)
     write_atomically(folder / "verify.json", _json(records))
     weights = _weights(folder)
     rows = []
@@ -167,7 +168,7 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
                 "megabytes": round(size / 1e6, 2),
                 "metrics": {name: value for name, value in record["metrics"].items() if np.isfinite(value["value"])},
                 "flips": flips,
-                "milliseconds": times.get(record["name"].partition(", ")[2] if kind == "student" else kind),
+                "milliseconds": times.get(record["name"]),
             }
         )
     with Session(model, allow_refused=True) as session:
@@ -187,14 +188,14 @@ def _sizes(folder: Path, model: Bundle, control: Bundle, names: list[str], other
     return [teacher, variant(control, other.name.partition(", ")[2]), *(variant(model, name) for name in names)]
 
 
-def _times(folder: Path, model: Path, bar: Bar) -> dict[str, float | None]:
-    """Median milliseconds from an image file to the answer, loaded and warm, by variant, and of the teacher in torch."""
+def _times(folder: Path, model: Path, control: Path, bar: Bar) -> dict[str, float | None]:
+    """Median milliseconds from an image file to the answer, loaded and warm, by the names of the rows."""
     from .bench.bench import bench
     from .data.radiograph import radiograph
     from .torch_contender import torch_contenders
 
     found = bench(
-        [model],
+        [model, control],
         rivals=torch_contenders(f"torch:{folder / 'teacher'}", trust_remote_code=False),
         image=None,
         draw=lambda side: radiograph(0, 0, side, side),
@@ -206,8 +207,12 @@ def _times(folder: Path, model: Path, bar: Bar) -> dict[str, float | None]:
         bar=bar,
     )
     times = {each["name"]: each["answer"]["p50"] for each in found["contenders"] if "error" not in each}
-    torch = [times.pop(name) for name in list(times) if name.startswith("torch")]
-    return times | {"teacher": min(torch, default=None)}
+    torch = min((taken for name, taken in times.items() if name.startswith("torch")), default=None)
+    files = {f"{model.name} ": "student, ", f"{control.name} ": "without teacher, "}
+    rows = {
+        kind + name.removeprefix(file): times[name] for name in times for file, kind in files.items() if name.startswith(file)
+    }
+    return {**rows, "teacher, torch": torch}
 
 
 def _weights(folder: Path) -> dict[str, float]:

@@ -173,7 +173,8 @@ def _quickstart_lines(found: dict[str, Any]) -> list[str]:
         for row in found["rows"]
     ]
     paths, example = found["paths"], found["example"]
-    verdict = f"The gate refused int8: {found['refused']}" if found["refused"] else "The gate let int8 pass."
+    yes = f"{found['verdict'][:1].upper()}{found['verdict'][1:]}."
+    verdict = f"The gate refused int8: {found['refused']}" if found["refused"] else yes
     answer = ", ".join(f"{label} {chance:.3f}" for label, chance in example["probabilities"].items())
     return [
         "",

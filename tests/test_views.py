@@ -15,6 +15,7 @@ AUC = {"value": 0.9, "low": 0.85, "high": 0.94}
 FOUND = {
     "rows": [{**ROW, "metrics": {"auc": AUC}}, {**ROW, "metrics": {}, "flips": {"count": 2, "of": 100}, "milliseconds": None}],
     "refused": None,
+    "verdict": "the gate says yes, on 6 images, which can prove little",
     "seconds": 60.0,
     "example": {"image": "0.png", "label": "ill", "probabilities": {"well": 0.25, "ill": 0.75}, "variant": "onnx-int8"},
     "paths": {"teacher": "a", "student": "b", "without_teacher": "d", "model.efm": "c", "verify.json": "e"},
@@ -109,6 +110,7 @@ def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
     text = capsys.readouterr().out
     assert "0.900 (0.850-0.940)" in text
     assert "2 of 100" in text
+    assert "\nThe gate says yes, on 6 images, which can prove little.\n" in text
     assert "Next: edgefm run c" in text
     assert show_quickstart({**FOUND, "refused": "6 of 90 decisions change"}, as_json=False) == 3
     text = capsys.readouterr().out

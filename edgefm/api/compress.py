@@ -37,7 +37,7 @@ def quickstart(
 
     Returns:
         `rows` (teacher, student without it, student in every variant: weights in millions, file size in MB, metrics with
-        intervals, flips, milliseconds), `example`, an answer, `paths`, and `refused`, the gate's reason or None.
+        intervals, flips, milliseconds), `example`, an answer, `paths`, `verdict`, the gate's word, and `refused`, its reason or None.
     """
     from ..quickstart import RECIPE
     from ..quickstart import quickstart as walk
