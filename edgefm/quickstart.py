@@ -66,7 +66,7 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
         distill(folder / "teacher", recipe.student, data, folder / "student", **common)
         report("3/5  the same student learns from the labels alone, for comparison")
         distill(folder / "teacher", recipe.student, data, folder / "without_teacher", without_teacher=True, **common)
-        export(folder / "without_teacher", folder / "without_teacher.efm", report=_silent)
+        export(folder / "without_teacher", folder / "without_teacher.efm", recipe=recipe, report=_silent)
         report("4/5  int8, and what it changes")
         with suppress(GateRefused):
             quantize(folder / "student", data, folder / "model.efm", recipe=recipe, report=report)

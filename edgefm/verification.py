@@ -9,7 +9,7 @@ Not the measuring (`verify/`): here the data are read, the reference is loaded, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def verify(
         _check_folder(out, force)
     with ExitStack() as opened:
         bundle = _open(path, allow_refused, opened)
-        settings = load_recipe(recipe, sets, base=_recorded(bundle, report))
+        settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
         reference = None
         if against is not None:
@@ -90,22 +90,25 @@ def _open(path: Path, allow_refused: bool, opened: ExitStack) -> Bundle:
     return bundle
 
 
-def _recorded(bundle: Bundle, report: Report) -> Recipe:
-    """How the bundle's own data were read and cut, so that the same data give the same split again; else the defaults."""
+def recorded(kept: Mapping[str, Any], whose: str, report: Report) -> Recipe:
+    """How a model's own data were read and cut, so that the same data give the same split again; else the defaults.
+
+    Args:
+        kept: the recipe of its manifest. whose: what to call it.
+    """
     import msgspec
 
     from .settings import data_changes
 
-    kept = {key: bundle.manifest.recipe[key] for key in ("seed", "data", "preprocess") if key in bundle.manifest.recipe}
     try:
-        recorded = msgspec.convert(kept, Recipe)
+        found = msgspec.convert({key: kept[key] for key in ("seed", "data", "preprocess") if key in kept}, Recipe)
     except msgspec.ValidationError as error:
-        report(f"the recipe in the bundle is not one of this version ({error}); the data are read with the defaults")
+        report(f"the recipe in {whose} is not one of this version ({error}); the data are read with the defaults")
         return Recipe()
-    changed = data_changes(recorded.data)
+    changed = data_changes(found.data)
     if changed:
-        report(f"the data are read as they were for the bundle, with {changed}; --set changes it")
-    return recorded
+        report(f"the data are read as they were for {whose}, with {changed}; --set changes it")
+    return found
 
 
 def _images(data: str | Path, split: str, recipe: Recipe, task: Task, report: Report) -> Dataset:

@@ -8,7 +8,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import edgefm
 from edgefm.errors import BundleError, ImageError, InputError, ParityError
 from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import Task
-from edgefm.verification import _recorded
+from edgefm.verification import recorded
 from edgefm.views import show_verify
 
 from .runtime.conftest import MakeBundle, make_bundle  # noqa: F401
@@ -245,8 +244,7 @@ def test_embeddings_are_verified_by_cosine_and_neighbours(make_bundle: MakeBundl
 
 def told(recipe: dict[str, Any]) -> tuple[Recipe, list[str]]:
     lines: list[str] = []
-    found = _recorded(SimpleNamespace(manifest=SimpleNamespace(recipe=recipe)), lines.append)  # type: ignore[arg-type]
-    return found, lines
+    return recorded(recipe, "the bundle", lines.append), lines
 
 
 def test_the_data_are_read_and_cut_as_they_were_for_the_bundle() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..progress import Bar
-from .settled import read_recipe, recorded, say
+from .settled import read_recipe, read_recipe_of, recorded, run_recipe, say
 
 
 def quickstart(
@@ -37,7 +37,8 @@ def quickstart(
 
     Returns:
         `rows` (teacher, student without it, student in every variant: weights in millions, file size in MB, metrics with
-        intervals, flips, milliseconds), `example`, an answer, `paths`, `verdict`, the gate's word, and `refused`, its reason or None.
+        intervals, flips, milliseconds), `example`, an answer, `paths`, `verdict`, the gate's word, and `refused`, its reason
+        or None.
     """
     from ..quickstart import RECIPE
     from ..quickstart import quickstart as walk
@@ -160,8 +161,7 @@ def distill(
     from ..distill import distill as distil_student
 
     teachers: tuple[Any, ...] = tuple(teacher) if isinstance(teacher, (list, tuple)) else (teacher,)
-    base = next((found for each in teachers if (found := recorded(each))), None)
-    settings = read_recipe(recipe, set, base=base, seed=seed, student=student)
+    settings = read_recipe_of(teachers, recipe, set, seed=seed, student=student)
     with Bar() as bar:
         return distil_student(
             teachers,
@@ -275,7 +275,7 @@ def export(
     if standalone is None:
         from ..export.fp32 import export as export_bundle
 
-        return export_bundle(model, Path(out), **common)
+        return export_bundle(model, Path(out), recipe=run_recipe(model), **common)
     from ..export.standalone import export_standalone
 
     return export_standalone(model, standalone, Path(out), **common)

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import onnx
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from .. import __version__
@@ -23,6 +24,7 @@ from ..runtime.cpu import usable_threads
 from ..runtime.engines import Engine, Running, load_engine
 from ..spec.manifest import Ancestor, Graph, Manifest, Tensor, Variant
 from ..spec.preprocess import Preprocess
+from ..spec.recipe import Recipe
 from ..verify.parity import Array, Predictor
 from .card import card, licences
 
@@ -115,6 +117,12 @@ def with_variants(draft: Draft, variants: tuple[Variant, ...], entries: Mapping[
         preprocess=draft.preprocess,
         entries={**draft.entries, **entries},
     )
+
+
+def with_recipe(draft: Draft, recipe: Recipe) -> Draft:
+    """The draft with the recipe that its model was made with, so that others read and cut the same data alike."""
+    manifest = replace(draft.manifest, recipe=to_builtins(recipe))
+    return Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries)
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:

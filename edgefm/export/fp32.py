@@ -20,8 +20,9 @@ from ..models import LoadedModel, load_model
 from ..partial import check_output
 from ..runtime.preprocess import Preprocessor
 from ..spec.manifest import Variant
+from ..spec.recipe import Recipe
 from ..verify.parity import LIMIT, Expected, Finding, check, findings, first_failure
-from .draft import Draft, new_manifest, new_variant, with_variants
+from .draft import Draft, new_manifest, new_variant, with_recipe, with_variants
 from .golden import golden, golden_entries
 from .locate import locate
 from .onnx import export_onnx, onnx_entries
@@ -37,6 +38,7 @@ def export(
     model: Any,
     out: str | Path,
     *,
+    recipe: Recipe | None = None,
     licence: str | None = None,
     trust_remote_code: bool = False,
     force: bool = False,
@@ -47,6 +49,7 @@ def export(
     Args:
         model: any form of MODEL, or a `LoadedModel`.
         out: the .efm file to write, at the end and at once.
+        recipe: what a run directory was made with; the bundle carries it.
         licence: the model's licence, where its source states none.
         trust_remote_code: run Python code that comes with the model.
         force: replace `out` if it exists.
@@ -63,6 +66,8 @@ def export(
     check_output(out, force, ".efm")
     loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
     draft = held_draft(loaded, export_onnx(loaded), golden(loaded), out, report=report)
+    if recipe is not None:
+        draft = with_recipe(draft, recipe)
     identity = draft.write(out, force=force)
     report(f"{out} is written, {out.stat().st_size / 1e6:.1f} MB, id {identity[:12]}")
     return out

@@ -7,10 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
-from edgefm.export.draft import Draft, versions, with_variants
+from edgefm.export.draft import Draft, versions, with_recipe, with_variants
+from edgefm.spec.recipe import DataRecipe, Recipe
 from tests.bundle.make_format1 import ENTRIES, MANIFEST, PREPROCESS
 
 DRAFT = Draft(
@@ -87,6 +89,15 @@ def test_other_variants_leave_the_rest_and_the_draft_itself_as_they_are() -> Non
     assert fewer.manifest.variants == MANIFEST.variants[:1]
     assert fewer.entries == {**DRAFT.entries, "golden/more.npy": b"1"}
     assert DRAFT.manifest.variants == MANIFEST.variants
+
+
+def test_a_recipe_is_carried_and_makes_the_same_bytes_each_time(tmp_path: Path) -> None:
+    recipe = Recipe(data=DataRecipe(val=0.3, label="finding"))
+    for number in range(2):
+        with_recipe(DRAFT, recipe).write(tmp_path / f"{number}.efm", force=False)
+    assert (tmp_path / "0.efm").read_bytes() == (tmp_path / "1.efm").read_bytes()
+    with open_bundle(tmp_path / "0.efm") as bundle:
+        assert convert(bundle.manifest.recipe, Recipe) == recipe
 
 
 def test_a_library_that_is_not_installed_has_no_version() -> None:

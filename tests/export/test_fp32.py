@@ -10,15 +10,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+import edgefm
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.export import export
-from edgefm.models import LoadedModel
+from edgefm.models import LoadedModel, save_run
 from edgefm.runtime.session import Session
 from edgefm.spec.manifest import Ancestor
+from edgefm.spec.recipe import DataRecipe, Recipe
 from edgefm.spec.task import make_task
 
 Build = Callable[..., LoadedModel]
@@ -69,6 +72,14 @@ def test_two_processes_and_two_folders_make_the_same_bundle(root: Path, tmp_path
         subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
         digests.add(hashlib.sha256(out.read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_a_run_directory_gives_its_recipe_to_the_bundle_so_that_data_are_cut_alike(build: Build, tmp_path: Path) -> None:
+    recipe = Recipe(seed=7, data=DataRecipe(val=0.3, label="finding"))
+    (tmp_path / "run").mkdir()
+    save_run(tmp_path / "run", build("test_efficientnet"), recipe, ())
+    with open_bundle(edgefm.export(tmp_path / "run", tmp_path / "model.efm")) as bundle:
+        assert msgspec.convert(bundle.manifest.recipe, Recipe) == recipe
 
 
 def test_nothing_is_written_for_a_model_that_cannot_be_exported(build: Build, tmp_path: Path) -> None:
