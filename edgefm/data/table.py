@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from .files import Files
 from .listing import Listing
 from .splits import SPLITS
 
-MISSING = ("nan", "<na>", "#n/a", "n/a", "null")  # what other programs write for "not known"; it could be meant as a name
+MISSING = ("nan", "na", "<na>", "#n/a", "n/a", "null")  # what other programs write for "not known"; it could be meant as a name
+NONE = "none"  # Python writes it for "not known", but a class can be called so: "none of the findings"
 Rows = list[tuple[int, list[str]]]
 
 
@@ -31,8 +33,8 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
     without a label, if the table has val rows.
 
     Raises:
-        InputError: not UTF-8, no `file` column, ragged rows, a file twice, an empty cell in a column that matters, "nan" as a
-            label or a patient, or a split that is none.
+        InputError: not UTF-8, no `file` column, ragged rows, a file twice, an empty cell in a column that matters, "nan" or
+            "NA" as a label or a patient, "None" as a patient, or a split that is none.
     """
     header, rows = _parse(path, recipe)
     columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(header)}
@@ -49,9 +51,11 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
         _refuse(splits, numbers, path, recipe.split, SPLITS.__contains__, ", ".join(SPLITS), "correct it")
     if patients:
         _refuse(patients, numbers, path, recipe.patient, bool, "a patient in each row or in none", "fill it or remove the row")
-        _refuse(patients, numbers, path, recipe.patient, _is_name, "a patient", "write who it is, or remove the row")
+        _refuse(patients, numbers, path, recipe.patient, _is_patient, "a patient", "write who it is, or remove the row")
+    notes: tuple[str, ...] = ()
     if labels:
         _check_labels(labels, splits, numbers, path, recipe)
+        notes = _nones(labels)
     return Listing(
         name=f"{path.absolute().parent.name}/{path.name}",
         store=Files(tuple(paths), recipe.frame),
@@ -62,6 +66,7 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
         patients=tuple(patients) if patients else None,
         groups={name: tuple(values) for name, values in columns.items()},
         splits=tuple(splits) if splits else None,
+        notes=notes,
     )
 
 
@@ -132,6 +137,19 @@ def _check_labels(labels: list[str], splits: list[str] | None, rows: list[int], 
 
 def _is_name(cell: str) -> bool:
     return not any(part.strip().lower() in MISSING for part in cell.split("|"))
+
+
+def _is_patient(cell: str) -> bool:
+    return cell.lower() != NONE and _is_name(cell)
+
+
+def _nones(labels: list[str]) -> tuple[str, ...]:
+    """A sentence for each spelling of `NONE` among the labels."""
+    counts = Counter(label for cell in labels for label in _labels(cell) if label.lower() == NONE)
+    return tuple(
+        f"'{label}' is taken as a class, that of {count} image{'s' * (count > 1)}; empty the cells where it means not known"
+        for label, count in counts.items()
+    )
 
 
 def _labels(cell: str) -> tuple[str, ...]:

@@ -218,14 +218,40 @@ def test_images_are_the_same_whoever_is_labelled(csv):
         ),
         (GAPS.replace("c.png,well", "c.png,nan"), "has 'nan' in column 'label' of row 4"),
         (GAPS.replace("b.png,,", "b.png,sick|null,"), r"has 'sick\|null' in column 'label'"),
+        (GAPS.replace("b.png,,", "b.png,NA,"), "has 'NA' in column 'label' of row 3; expected the name of a class, or nothing"),
+        (GAPS.replace("b.png,,", "b.png,null,"), "has 'null' in column 'label' of row 3"),
+        (GAPS.replace("1,train", "NA,train").replace("2,train", "NA,train"), "has 'NA' in column 'patient' of rows 2, 3"),
+        (GAPS.replace("1,train", "None,train"), "has 'None' in column 'patient' of row 2; expected a patient"),
         (GAPS.replace("b.png,,2", "b.png,,nan"), "has 'nan' in column 'patient' of row 3; expected a patient"),
         (GAPS.replace("sick,1,", ",1,").replace("d.png,sick", "d.png,well"), "all labels are 'well'"),
     ],
-    ids=["val without", "no val", "no splits", "NaN", "nan in val", "null among several", "patient nan", "one class left"],
+    ids=[
+        "val without",
+        "no val",
+        "no splits",
+        "NaN",
+        "nan in val",
+        "null among several",
+        "NA of R",
+        "null",
+        "patients NA",
+        "patient None of Python",
+        "patient nan",
+        "one class left",
+    ],
 )
 def test_gaps_elsewhere_and_not_a_number_are_refused(csv, text, message):
     with pytest.raises(InputError, match=message):
         load_data(csv(text))
+
+
+def test_none_is_a_class_and_that_is_said_with_its_count(csv):
+    data = load_data(csv(GAPS.replace("well", "None")))
+    assert data.task.labels == ("None", "sick")
+    assert "'None' is taken as a class, that of 2 images; empty the cells where it means not known" in data.notes
+    data = load_data(csv(GAPS.replace("c.png,well", "c.png,none|cold")))
+    assert "'none' is taken as a class, that of 1 image; empty the cells where it means not known" in data.notes
+    assert not any("taken as a class," in note for note in load_data(csv(GAPS)).notes)
 
 
 def test_where_no_val_is_wanted_none_is_asked_for(csv):
