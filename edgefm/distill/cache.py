@@ -2,6 +2,7 @@
 
 Not what is asked (`questions.py`), not what is learned from it (`targets.py`), not one of its files (`shard.py`).
 
+    CACHE/<source>.json                       what is known of a teacher without loading it (`known.py`)
     CACHE/<teacher>/about.json                what it answers (`sizes.py`)
     CACHE/<teacher>/<questions>/key.json      images, views, seed, patches: all that the answers depend on
                                 view-0-00000.safetensors …    512 training images each, float16
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ from ..models import Outputs
 from ..partial import write_atomically
 from ..train.images import Images
 from ..train.objective import Progress
+from .known import write_card
 from .patches import take_patches
 from .questions import Part, Questions
 from .shard import Tensors, pack, read_shard, row_bytes, unpack, write_shard
@@ -85,6 +88,8 @@ class TeacherCache:
         have = _count(self.questions.parts) - count
         self._let_go()
         if not missing:
+            if os.access(self.root, os.W_OK):  # of somebody else's cache the answers are read, and nothing is added
+                write_card(self.teacher)
             self.line(f"the teacher is not asked: its {have} answers are in {self.root}")
             return
         damaged = sum(self._path(part).exists() for part in missing)
@@ -159,6 +164,7 @@ class TeacherCache:
     def _fill(self, parts: list[Part], progress: Progress) -> None:
         count, done = _count(parts), 0
         with self._alone(self.home):
+            write_card(self.teacher)
             write_sizes(self.home, self.teacher, self.questions.sizes)
         with self._alone(self.folder):
             write_atomically(self.folder / "key.json", (json.dumps(self.questions.key, indent=1) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The verb: load the teacher, read the data, build the student, train it by the one loop, write a run directory.
+"""The verb: open the teacher, read the data, build the student, train it by the one loop, write a run directory.
 
 Not the loop (`train/loop.py`), not the losses (`losses.py`), not int8 (`quantize/`).
 
@@ -20,7 +20,7 @@ import torch
 from ..data.images import check_images
 from ..data.sources import load_data
 from ..errors import InputError
-from ..models import Outputs, load_model, save_run
+from ..models import Outputs, save_run
 from ..partial import check_output
 from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
@@ -34,6 +34,7 @@ from ..train.validation import validate_labels
 from .control import make_control
 from .estimate import estimate
 from .evaluate import evaluate, validate_against_teacher
+from .known import open_teacher
 from .losses import blend
 from .plan import Plan, common_task, make_plan
 from .teacher import Teacher
@@ -74,6 +75,7 @@ def distill(
         teacher: any MODEL, or a list or tuple of them. student: a preset or timm name; None takes the recipe's.
         out: the run directory to write.
         cache: the folder that the teacher's answers are kept in, for other runs too; None for `teacher-cache` beside `out`.
+            With all answers in it, a teacher on disk is not loaded (`known.py`).
         without_teacher: the control arm, see `control.make_control`.
         resume: go on with `out`.partial after its last checkpoint; refused if recipe, teacher or data differ.
         dry_run: report what would be done, with minutes, disk and memory; write nothing.
@@ -92,7 +94,8 @@ def distill(
     place = usable_device(device)
     processes = join(place)
     told = Report(report, bar) if processes.main else Report()
-    teachers = _load(teacher, place, recipe, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
+    answers = cache or out.absolute().parent / CACHE
+    teachers = _open(teacher, answers, place, recipe, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
     dataset = load_data(data, recipe.data, labels=common_task(teachers).labels or None)
     if not dry_run:
         dataset = check_images(dataset)
@@ -101,7 +104,7 @@ def distill(
     if without_teacher:
         plan = make_control(teachers, dataset, recipe, device=place)
     else:
-        plan = make_plan(teachers, dataset, recipe, device=place, cache=cache or out.absolute().parent / CACHE, report=told)
+        plan = make_plan(teachers, dataset, recipe, device=place, cache=answers, report=told)
     for each in plan.caches:
         each.check()
     if dry_run:
@@ -115,8 +118,15 @@ def distill(
     return out
 
 
-def _load(
-    sources: Any, device: torch.device, recipe: Recipe, *, tap: str | None, licence: str | None, trust_remote_code: bool
+def _open(
+    sources: Any,
+    cache: Path,
+    device: torch.device,
+    recipe: Recipe,
+    *,
+    tap: str | None,
+    licence: str | None,
+    trust_remote_code: bool,
 ) -> tuple[Teacher, ...]:
     several = sources if isinstance(sources, (list, tuple)) else [sources]
     for option, value in (("--tap", tap), ("--licence", licence)):
@@ -124,11 +134,8 @@ def _load(
             raise InputError(f"{option} {value} is said of {len(several)} teachers", expected="one", do="leave it out")
     window = recipe.preprocess.window16
     return tuple(
-        Teacher(
-            load_model(source, tap=tap, licence=licence, trust_remote_code=trust_remote_code),
-            device=device,
-            tap=tap,
-            window16=window,
+        open_teacher(
+            source, cache, device=device, tap=tap, licence=licence, trust_remote_code=trust_remote_code, window16=window
         )
         for source in several
     )

@@ -1,10 +1,14 @@
-"""A teacher that is asked, and let go once nothing more will be asked of it. Not the keeping of its answers: `cache.py`."""
+"""A teacher that is loaded when it is asked, and let go once nothing more will be asked of it.
+
+Not the keeping of its answers (`cache.py`) and not what is known of it without loading it (`known.py`).
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,24 +30,32 @@ class Teacher:
     Args:
         model: as `load_model` gives it. tap: the node that it was cut at. device: where a torch model runs.
         window16: takes the place of the model's own.
+        card: where what is known of it is kept, if it can be.
+        load: makes the model; `model` is what is known of it then, and its module is not used.
 
     Attributes:
         about: what is known of the model, without its weights.
+        known: whether that was known without loading it.
         precision: of its answers to training images.
     """
 
     def __init__(
-        self, model: LoadedModel, *, device: torch.device, tap: str | None = None, window16: tuple[float, float] | None = None
+        self,
+        model: LoadedModel,
+        *,
+        device: torch.device,
+        tap: str | None = None,
+        window16: tuple[float, float] | None = None,
+        card: Path | None = None,
+        load: Callable[[], LoadedModel] | None = None,
     ) -> None:
-        preprocess = model.preprocess
-        if window16 is not None:
-            preprocess = msgspec.structs.replace(preprocess, window16=window16)
-        self.about = replace(model, module=nn.Identity(), preprocess=preprocess)
-        self.tap = tap
+        self.window16 = window16
+        self.about = self._about(model)
+        self.tap, self.card, self.known = tap, card, load is not None
         self.device = device if model.kind == "torch" else torch.device("cpu")  # frozen graphs run in their own engine
         self.precision = choose_precision(model.module, self.device, training=False)
-        self._module: nn.Module | None = model.module.eval()
-        self._tokens = hasattr(model.module, "tokens")
+        self._load = load
+        self._module: nn.Module | None = model.module.eval() if load is None else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -59,7 +71,7 @@ class Teacher:
     @property
     def here(self) -> bool:
         """Whether it can still be asked."""
-        return self._module is not None
+        return self._module is not None or self._load is not None
 
     def ask(
         self,
@@ -73,12 +85,14 @@ class Teacher:
         """Its answers, batch by batch; see `train.predict.predict`. tokens: with the grid of features, where it has one.
 
         Raises:
-            InputError: it answers with numbers that are not finite; names the image.
+            InputError: it answers with numbers that are not finite; names the image. It cannot be loaded, or is not what was
+                known of it.
         """
+        self._have()
         assert self._module is not None
         if self.about.kind == "torch":
             to_device(self._module, self.device)
-        if self._tokens:
+        if hasattr(self._module, "tokens"):
             self._module.tokens = tokens  # type: ignore[assignment]
         spec = self.about.preprocess
         for chosen, outputs in predict(self._module, images, indexes, spec, device=self.device, precision=precision, view=view):
@@ -92,7 +106,22 @@ class Teacher:
 
     def let_go(self) -> None:
         """Free its memory. It cannot be asked any more."""
-        self._module = None
+        self._module = self._load = None
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _have(self) -> None:
+        """Load it, if that was not done yet."""
+        if self._module is not None or self._load is None:
+            return
+        model = self._load()
+        if replace(self._about(model), module=self.about.module) != self.about:
+            raise InputError(f"{self.about.name} is not the teacher that {self.card} describes", do="delete that file")
+        self._module, self._load = model.module.eval(), None
+
+    def _about(self, model: LoadedModel) -> LoadedModel:
+        preprocess = model.preprocess
+        if self.window16 is not None:
+            preprocess = msgspec.structs.replace(preprocess, window16=self.window16)
+        return replace(model, module=nn.Identity(), preprocess=preprocess)

@@ -6,6 +6,7 @@ Not folders (`timm_dir.py`). The weights come through `hub.py`, so a machine wit
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -36,8 +37,8 @@ def check_timm_name(name: str) -> None:
         )
 
 
-def pretrained_timm(name: str, **options: Any) -> tuple[Any, str]:
-    """The timm model `name` with its published weights and its own classifier, and the SHA-256 of the weights file.
+def published_file(name: str) -> Path:
+    """The published weights of the timm model `name`, as a local file.
 
     Raises:
         InputError: an unknown name, or weights that timm does not have or that cannot be had here.
@@ -52,7 +53,16 @@ def pretrained_timm(name: str, **options: Any) -> tuple[Any, str]:
             do=f"download {config.url} and put it into a folder with timm's config.json",
         )
     wanted = (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHTS
-    file = hub.fetch_file(config.hf_hub_id, wanted)
+    return hub.fetch_file(config.hf_hub_id, wanted)
+
+
+def pretrained_timm(name: str, **options: Any) -> tuple[Any, str]:
+    """The timm model `name` with its published weights and its own classifier, and the SHA-256 of the weights file.
+
+    Raises:
+        InputError: as `published_file`.
+    """
+    file = published_file(name)
     # As tensors rather than by hub id: timm would ask the hub again, and wait.
     overlay = {"state_dict": read_weights([file]), "hf_hub_id": None}
     try:

@@ -95,7 +95,7 @@ def test_only_the_views_that_are_shown_are_asked_for(tmp_path: Path, make_data: 
 def test_once_every_view_was_asked_there_is_no_teacher_in_memory(
     tmp_path: Path, make_data: Make, make_teacher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room, teachers, there = importlib.import_module("edgefm.distill.distill"), [], []
+    room, teachers, there = importlib.import_module("edgefm.distill.known"), [], []
 
     def loaded(source: str, **options: Any) -> LoadedModel:
         module = make_teacher()
