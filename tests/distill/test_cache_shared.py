@@ -34,13 +34,15 @@ from edgefm.settings import load_recipe
 torch.set_num_threads(1)
 questions.ROWS = 4
 
-class Slow(Teacher):
-    def forward(self, x):
-        print("asked", self.asked, flush=True)
-        time.sleep(0.2)
-        return super().forward(x)
+answer = Teacher.forward
 
-distill(Slow(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sys.argv[3:]))
+def slowly(self, x):
+    print("asked", self.asked, flush=True)
+    time.sleep(0.2)
+    return answer(self, x)
+
+Teacher.forward = slowly  # not a class of its own, which would be another teacher
+distill(Teacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sys.argv[3:]))
 """
 
 
