@@ -48,7 +48,7 @@ def alone(copied: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
         (("bench", "small.efm", "--runs", "1", "-o", "out"), "out/bench.json", "*bench.json"),
         (("run", "model.efm", "images/0.png", "--json"), None, "*/choices/*"),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    ids=lambda value: "-".join(value[:3:2]) if isinstance(value, tuple) else "",
 )
 def test_killed_as_it_gives_a_file_its_name_a_verb_leaves_none_and_works_again(alone: Command, words, out, name):
     usual, alone.words = alone.words, [sys.executable, "-c", CODE.format(name=name)]
