@@ -82,6 +82,7 @@ def full(job: Job, folder: Path, model: LoadedModel, processes: Processes, *, re
         "recipe": {key: recipe[key] for key in ("seed", "data", "preprocess", "adapt")},
         "task": msgspec.to_builtins(job.task),  # which class is which is not in the hash of the data
         "model": job.model.sha256,
+        "structure": job.model.structure,
         "data": lineage[-1].sha256,
     }
     state = fit_labels(
