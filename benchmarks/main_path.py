@@ -6,8 +6,8 @@ Not a timing (`main_path_speed.py`) and not int8 (`main_path_int8.py`): students
 
 Teacher and images are those of the test data (EDGEFM_TEST_DATA). Every arm is one `edgefm distill` in a process of its own:
 the same student, recipe, order and number of updates. Each runs on one core, as many at once as there are cores: on one this
-student trains at 60 images a second, on two at 73. A run that was stopped goes on where it was. Two arms more compare at equal
-processor time: the control arm for as long as distillation took with its teacher, and a teacher asked anew in every epoch.
+student trains at 60 images a second, on two at 73. A run that was stopped goes on where it was. One arm more compares at equal
+processor time: the control arm for as long as distillation took with its teacher.
 "10 % of the labels": of the patients of train. val keeps its labels, and every arm chooses its epoch by them.
 """
 
@@ -45,7 +45,6 @@ class Arm:
 
     teacher: bool
     share: float = 1.0
-    views: int = VIEWS
 
 
 ARMS = {  # in an order in which the third of two at once finds the cache of the first
@@ -58,7 +57,7 @@ PAIRS = (
     ("distilled", "without teacher"),
     ("distilled, 10 % of the labels", "without teacher, 10 % of the labels"),
 )
-TIMED = {"without teacher, as long": Arm(teacher=False), "teacher in every epoch, as long": Arm(teacher=True, views=10**6)}
+TIMED = {"without teacher, as long": Arm(teacher=False)}
 
 
 def main() -> None:
@@ -66,7 +65,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "main_path")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--equal-time", action="store_true", help="the two arms more, for the first seed")
+    parser.add_argument("--equal-time", action="store_true", help="the arm more, for the first seed")
     options = parser.parse_args()
     work = workplace(options)
     work.mkdir(parents=True, exist_ok=True)
@@ -115,10 +114,9 @@ def train(work: Path, name: str, arm: Arm, seed: int, epochs: int) -> float:
     run, clock = folder(work, name, seed), folder(work, name, seed).with_suffix(".seconds.json")
     if run.exists():
         return spent(clock)
-    views = min(arm.views, epochs)
     table = work / f"labels-{arm.share:g}.csv"
     command = [sys.executable, "-m", "edgefm", "distill", "-t", str(TEACHER), "-s", STUDENT, "-d", str(table)]
-    command += ["-o", str(run), "--seed", str(seed), "--set", f"distill.epochs={epochs}", "--set", f"distill.views={views}"]
+    command += ["-o", str(run), "--seed", str(seed), "--set", f"distill.epochs={epochs}", "--set", f"distill.views={VIEWS}"]
     # a cache of its own for each arm whose time counts: what is asked of the teacher is paid for by who asks
     own = work / f"cache-{run.name}" if arm.teacher and arm.share == 1 else work / f"cache-distilled-{seed}"
     command += ["--cache", str(own)] if arm.teacher else ["--without-teacher"]
@@ -141,15 +139,11 @@ def spent(clock: Path) -> float:
 
 
 def as_long(seconds: dict[str, dict[str, float]], epochs: int, seed: int) -> dict[str, int]:
-    """Epochs that the two arms more can afford in the processor time of distillation with its cache."""
+    """Epochs that the control arm can afford in the processor time of distillation with its cache."""
     whole, alone = seconds["distilled"][str(seed)], seconds["without teacher"][str(seed)]
     if math.isnan(whole + alone):
         raise SystemExit(f"seed {seed} was stopped and its processor time is not known: train it anew in another --work")
-    epoch, asked = alone / epochs, max(0.0, whole - alone) / min(VIEWS, epochs)
-    return {
-        "without teacher, as long": max(1, round(whole / epoch)),
-        "teacher in every epoch, as long": max(1, round(whole / (epoch + asked))),
-    }
+    return {"without teacher, as long": max(1, round(epochs * whole / alone))}
 
 
 def folder(work: Path, name: str, seed: int) -> Path:
