@@ -57,7 +57,7 @@ def linear(job: Job, folder: Path, target: LoadedModel, base: Base | None, repor
         "recipe": {"data": msgspec.to_builtins(job.recipe.data)},  # the frame of a file is not in the hash of the data
         "task": msgspec.to_builtins(job.task),
         "model": model.sha256 if base is None else base.sha256,
-        "structure": model.structure if base is None else base.structure,
+        "structure": model.structure,
         "tap": job.tap,
         "preprocess": msgspec.to_builtins(model.preprocess),
         "data": lineage[-1].sha256,
