@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,36 @@ def start_up(found: dict[str, Any]) -> str:
     return f"{p50['edgefm --help']:.0f} ms, {p50['import edgefm']:.0f} ms (an empty Python: {p50['python -c pass']:.0f} ms)"
 
 
+def learned(labels: str) -> Callable[[dict[str, Any]], str]:
+    """Mean AUC over the seeds with a teacher and without, and the interval of the difference. `labels`: behind both arms' names."""
+
+    def text(found: dict[str, Any]) -> str:
+        arms = [f"distilled{labels}", f"without teacher{labels}"]
+        with_it, without = (mean([run["auc"] for run in found["arms"][arm].values()]) for arm in arms)
+        difference = found["auc_differences"][" - ".join(arms)]
+        more = f"{difference['value']:+.3f}, 95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}"
+        return f"{with_it:.3f} with the teacher, {without:.3f} without ({more})"
+
+    return text
+
+
+def int8(found: dict[str, Any]) -> str:
+    rows = [row for seed in found["seeds"].values() for row in seed["int8"].values()]
+    drops, shares = [row["drops"]["auc"]["value"] for row in rows], [row["size_over_fp32"] for row in rows]
+    equal = min(row["equal_decisions"] for row in rows)
+    return f"AUC {-max(drops):+.4f} at worst, {equal:.1%} equal decisions at least, {max(shares):.2f} of the bytes at most"
+
+
+def faster(found: dict[str, Any]) -> str:
+    times = found["times_faster_or_smaller"]
+    return f"{times['warm, teacher in torch']:.0f} and {times['warm, teacher in OpenVINO']:.1f} times faster"
+
+
 ROWS: tuple[Row, ...] = (
+    ("Student of 1.5 M weights, AUC on 1,211 test X-rays, means over seeds", "main_path", learned("")),
+    ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
+    ("Its int8 against the best other precision, over seeds and engines", "main_path_int8", int8),
+    ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),
