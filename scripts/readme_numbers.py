@@ -66,7 +66,7 @@ def start_up(found: dict[str, Any]) -> str:
 
 
 def learned(labels: str) -> Callable[[dict[str, Any]], str]:
-    """Mean AUC over the seeds with a teacher and without, and the interval of the difference. `labels`: behind both arms' names."""
+    """Mean AUC with a teacher and without, and the interval of the difference. `labels`: what both arms' names end in."""
 
     def text(found: dict[str, Any]) -> str:
         arms = [f"distilled{labels}", f"without teacher{labels}"]
