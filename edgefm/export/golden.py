@@ -57,7 +57,7 @@ def golden_entries(found: Sequence[Expected]) -> tuple[tuple[Golden, ...], dict[
             outputs["prepared"] = picture.prepared
         names = {name: f"golden/{picture.name}.{name}.npy" for name in sorted(outputs)}
         pixels = f"golden/{picture.name}.pixels.npy"
-        entries.update({names[name]: _npy(outputs[name]) for name in names}, **{pixels: _npy(picture.pixels)})
+        entries.update({names[name]: npy(outputs[name]) for name in names}, **{pixels: npy(picture.pixels)})
         listed.append(Golden(name=picture.name, pixels=pixels, outputs=names))
     return tuple(listed), entries
 
@@ -114,7 +114,8 @@ def _shadows(height: int, width: int, channels: int) -> np.ndarray:
     return np.repeat(np.clip(value, 0, 1)[:, :, None], channels, axis=2)
 
 
-def _npy(array: np.ndarray) -> bytes:
+def npy(array: np.ndarray) -> bytes:
+    """The bytes of an `.npy` member."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()

@@ -18,6 +18,7 @@ from ..export.onnx import onnx_entries
 from ..export.openvino import openvino_entries
 from ..runtime.golden import check_golden
 from .decide import Row, excess, judge, refusals
+from .expected import with_expected
 from .job import Job
 from .measure import measure
 from .unfused import unfused
@@ -80,7 +81,11 @@ def judged(
 
 
 def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, engines: Sequence[Engine]) -> Draft:
-    """The draft with one int8 variant more per engine, behind its own. `proto`: the fp32 graph."""
+    """The draft with one int8 variant more per engine, behind its own, and what int8 makes of the golden inputs.
+
+    Args:
+        proto: the fp32 graph.
+    """
     variants, entries = list(draft.manifest.variants), dict[str, bytes]()
     makers = {"onnx": onnx_entries, "openvino": openvino_entries}
     for engine in engines:
@@ -88,7 +93,7 @@ def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelP
         made = makers[engine](unfused(graph) if engine == "onnx" else graph, f"variants/{name}")
         entries.update(made)
         variants.append(new_variant(name, job.model, proto, tuple(made)))
-    return with_variants(draft, tuple(variants), entries)
+    return with_expected(with_variants(draft, tuple(variants), entries), graph, job.prepare)
 
 
 def int8_outputs(

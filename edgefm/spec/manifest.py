@@ -73,7 +73,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A generated input with expected outputs, as `.npy` members: never anybody's picture.
 
     `pixels` is uint8 or uint16 `[H, W]` or `[H, W, C]`; `outputs` maps "prepared" (`[C, S, S]`), "logits" (`[K]`) and
-    "embedding" (`[D]`) to float32 members, computed by the fp32 torch model.
+    "embedding" (`[D]`) to float32 members, computed by the fp32 torch model; and where there is int8 "int8.logits" and
+    "int8.embedding" to what the int8 graph answers, run as it is written.
     """
 
     name: str

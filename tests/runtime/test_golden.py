@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgefm.bundle import Bundle, open_bundle
 from edgefm.errors import ParityError
@@ -115,6 +116,29 @@ def test_int8_and_bf16_may_differ_by_what_a_gate_allows_and_not_by_broken_arithm
         check_golden(Right(0, with_embedding(lambda e: -e)), bundle, precision)
     with pytest.raises(ParityError, match=r"logits off by .*; expected at most 0\.25"):
         check_golden(Right(3, with_logits(lambda logits: logits[:, ::-1])), opened("multiclass"), precision)
+
+
+def test_int8_is_held_to_what_int8_itself_answers_where_the_bundle_says_so(
+    opened: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = opened("multiclass")
+    listed = [
+        replace(golden, outputs=golden.outputs | {f"int8.{name}": golden.outputs[name] for name in ("logits", "embedding")})
+        for golden in bundle.manifest.golden
+    ]
+    monkeypatch.setattr(bundle, "manifest", replace(bundle.manifest, golden=tuple(listed)))
+    noise = np.random.default_rng(0).normal(size=24).astype(np.float32)
+
+    def aside(share: float) -> Right:
+        """An embedding with this much of its length in a direction of its own."""
+        return Right(3, with_embedding(lambda e: e + share * np.linalg.norm(e) / np.linalg.norm(noise) * noise))
+
+    check_golden(aside(0.05), bundle, "int8")
+    check_golden(aside(0.4), bundle, "bf16")
+    with pytest.raises(ParityError, match=r"embedding off by .*; expected at most 0\.01"):
+        check_golden(aside(0.4), bundle, "int8")
+    with pytest.raises(ParityError, match=r"logits off by .*; expected at most 0\.05"):
+        check_golden(Right(3, with_logits(lambda logits: logits[:, ::-1])), bundle, "int8")
 
 
 def test_the_first_input_that_is_off_is_named(opened: Callable[..., Bundle]) -> None:
