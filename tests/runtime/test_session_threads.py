@@ -98,7 +98,8 @@ def test_many_processes_start_on_one_empty_cache(make_bundle: MakeBundle, cache:
 
 def test_ctrl_c_ends_a_long_list_promptly(make_bundle: MakeBundle, tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from edgefm.runtime.session import Session\n"
+        "import signal, sys, numpy as np; from edgefm.runtime.session import Session\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell that starts us in the background has it ignored
         "session = Session(sys.argv[1], variant='onnx-fp32', threads=2)\n"
         "image = np.zeros((3000, 3000), np.uint8)\n"
         "print('ready', flush=True)\n"
