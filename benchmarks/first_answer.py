@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace, work: Path) -> None:
             "probability": taken[0][3],
         }
         for name, taken in runs.items()
-        for at50, at95, count in [timing([run[0] * 1e3 for run in taken])]
+        for at50, at95, count, *_ in [timing([run[0] * 1e3 for run in taken])]
     }
     claims = {
         name: {

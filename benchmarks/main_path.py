@@ -81,7 +81,8 @@ def main() -> None:
     files, truth, patients = test_images()
     found = {name: {seed: answers(work, name, int(seed), files) for seed in done} for name, done in seconds.items()}
     teacher = teacher_answers(work, files)
-    save("main_path", results(found, teacher, truth, patients) | {"epochs": epochs, "processor_seconds": seconds})
+    known = {name: {seed: None if math.isnan(took) else took for seed, took in each.items()} for name, each in seconds.items()}
+    save("main_path", results(found, teacher, truth, patients) | {"epochs": epochs, "processor_seconds": known})
 
 
 def workplace(options: argparse.Namespace) -> Path:
