@@ -81,6 +81,14 @@ def test_the_xml_names_the_ends_and_nothing_between_them_and_has_no_idle_space(b
     assert not re.search(r">\s+<", text)
 
 
+def test_a_shape_is_said_where_the_value_is_made_and_not_at_its_readers(build: Build) -> None:
+    xml, _ = export_openvino(export_onnx(build()))
+    inputs, outputs = re.findall(rb"<input>(.*?)</input>", xml), re.findall(rb"<output>(.*?)</output>", xml)
+    assert inputs
+    assert all(re.fullmatch(rb'(<port id="\d+"/>)+', each) for each in inputs)
+    assert any(b"<dim>" in each for each in outputs)
+
+
 def test_small_constants_of_equal_value_are_one(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [
