@@ -19,6 +19,7 @@ from ..spec.manifest import Ancestor
 from ..verify.metrics import defined
 from .decide import judge, refusals
 from .drops import drops
+from .expected import with_expected
 from .findings import Findings, evidence
 from .job import Job
 from .trial import Outputs, Trial
@@ -64,7 +65,7 @@ def findings_of(job: Job, others: Mapping[str, Outputs], trial: Trial, *, interv
 
 
 def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused: str | None) -> Draft:
-    """The bundle with what was found of each of its variants, and with the data in its lineage."""
+    """The bundle with what was found of its variants, what int8 makes of golden inputs, and the data in its lineage."""
     known, recipe = {row.name: row for row in findings.rows}, msgspec.to_builtins(job.recipe)
     recipe["quantize"]["calibration_images"] = len(job.calibration)
     variants = []
@@ -84,7 +85,7 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
         versions=versions((*LIBRARIES, "nncf")),
         refused=refused,
     )
-    return Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries)
+    return with_expected(Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries), trial.graph, job.prepare)
 
 
 def record(trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str) -> bytes:

@@ -81,11 +81,7 @@ def judged(
 
 
 def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, engines: Sequence[Engine]) -> Draft:
-    """The draft with one int8 variant more per engine, behind its own, and what int8 makes of the golden inputs.
-
-    Args:
-        proto: the fp32 graph.
-    """
+    """The draft with one int8 variant more per engine, behind its own. `proto`: the fp32 graph."""
     variants, entries = list(draft.manifest.variants), dict[str, bytes]()
     makers = {"onnx": onnx_entries, "openvino": openvino_entries}
     for engine in engines:
@@ -93,7 +89,7 @@ def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelP
         made = makers[engine](unfused(graph) if engine == "onnx" else graph, f"variants/{name}")
         entries.update(made)
         variants.append(new_variant(name, job.model, proto, tuple(made)))
-    return with_expected(with_variants(draft, tuple(variants), entries), graph, job.prepare)
+    return with_variants(draft, tuple(variants), entries)
 
 
 def int8_outputs(
@@ -126,7 +122,7 @@ def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelPro
     if not passing:
         return found
     reasons = {name: list(each) for name, each in found.reasons.items()}
-    with _int8_alone(draft, job, proto, found.graph).tried(beside) as trial:
+    with with_expected(_int8_alone(draft, job, proto, found.graph), found.graph, job.prepare).tried(beside) as trial:
         for variant in trial.bundle.manifest.variants:
             if variant.name in passing:
                 try:

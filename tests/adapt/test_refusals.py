@@ -118,13 +118,14 @@ def test_an_existing_output_is_kept_without_force(tmp_path: Path, make_data: Mak
         run(tmp_path / "run", make_data(), tmp_path / "run", force=True)
 
 
+def interrupt(line: str) -> None:
+    """Stop a run of either method once it has kept something."""
+    if line.startswith(("epoch 1", "C = ")):
+        raise KeyboardInterrupt
+
+
 def test_a_run_of_other_settings_is_not_taken_up(tmp_path: Path, make_data: Make, vit: Path) -> None:
     data = make_data()
-
-    def interrupt(line: str) -> None:
-        if line.startswith(("epoch 1", "C = ")):
-            raise KeyboardInterrupt
-
     for method in METHODS:
         with pytest.raises(KeyboardInterrupt):
             run(vit, data, tmp_path / method, method, report=interrupt)
@@ -143,11 +144,6 @@ def test_a_run_of_other_settings_is_not_taken_up(tmp_path: Path, make_data: Make
 
 def test_features_of_another_node_or_another_window_are_not_taken_up(tmp_path: Path, make_data: Make, vit: Path) -> None:
     data = make_data()
-
-    def interrupt(line: str) -> None:
-        if line.startswith("C = "):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         run(str(vit), data, tmp_path / "run", tap="blocks.0", report=interrupt)
     with pytest.raises(InputError, match=r"tap was blocks\.0 and is blocks\.1"):
@@ -158,11 +154,6 @@ def test_features_of_another_node_or_another_window_are_not_taken_up(tmp_path: P
 
 def test_a_run_whose_data_are_read_another_way_is_not_taken_up(tmp_path: Path, make_data: Make, vit: Path) -> None:
     data = make_data()
-
-    def interrupt(line: str) -> None:
-        if line.startswith(("epoch 1", "C = ")):
-            raise KeyboardInterrupt
-
     for method in METHODS:
         with pytest.raises(KeyboardInterrupt):
             run(vit, data, tmp_path / method, method, "data.positive=bright", report=interrupt)

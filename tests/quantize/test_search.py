@@ -179,23 +179,26 @@ def test_one_class_only_in_val_leaves_the_flips_to_find_the_damage(pictures: Pat
     assert {"flips", "flips_low", "flips_high", "sensitivity_drop"} <= set(evidence)
 
 
-def test_a_calibrate_split_of_three_images_works_and_is_told(pictures: Path, tmp_path: Path) -> None:
+def with_three(pictures: Path, folder: Path, *, of: str, others: str) -> Path:
+    """A CSV of the pictures: three in one split, all others in another."""
     rows = [(path, path.parent.name) for path in sorted(pictures.rglob("*.png"))]
-    three = {path for path, _ in rows[::30]}
-    table = tmp_path / "labels.csv"
-    lines = [f"{path},{label},{'calibrate' if path in three else 'val'}\n" for path, label in rows]
+    three = rows[::30]
+    assert len(three) == 3
+    lines = [f"{path},{label},{of if (path, label) in three else others}\n" for path, label in rows]
+    table = folder / "labels.csv"
     table.write_text("file,label,split\n" + "".join(lines))
+    return table
+
+
+def test_a_calibrate_split_of_three_images_works_and_is_told(pictures: Path, tmp_path: Path) -> None:
+    table = with_three(pictures, tmp_path, of="calibrate", others="val")
     manifest, _, said = done(planted("bias"), table, tmp_path / "model.efm")
-    assert manifest.recipe["quantize"]["calibration_images"] == len(three) == 3
+    assert manifest.recipe["quantize"]["calibration_images"] == 3
     assert any("calibration: 3 images" in line and "only the gate can tell" in line for line in said)
 
 
 def test_a_yes_on_three_images_is_never_a_bare_yes(pictures: Path, tmp_path: Path) -> None:
-    rows = [(path, path.parent.name) for path in sorted(pictures.rglob("*.png"))]
-    three = {path for path, _ in rows[::30]}
-    table = tmp_path / "labels.csv"
-    lines = [f"{path},{label},{'val' if path in three else 'calibrate'}\n" for path, label in rows]
-    table.write_text("file,label,split\n" + "".join(lines))
+    table = with_three(pictures, tmp_path, of="val", others="calibrate")
     manifest, found, said = done(planted("bias"), table, tmp_path / "model.efm")
     assert manifest.refused is None
     assert said[-1].endswith("yes, on 3 images, which can prove no more than that at most 63.2 % of decisions change")
