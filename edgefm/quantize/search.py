@@ -2,8 +2,11 @@
 
     int8 ─▶ ranges from histograms ─▶ biases corrected ─▶ 1, 2, 4, … layers in float, the most sensitive first ─▶ refit
 
-Each is measured on `val`; biases, layers and the refit of the logits start from the best before them. Not the gate's rule
-(`decide.py`). Of `val` nothing but the gate sees a label, and the test images nothing sees at all.
+Each is measured on `val`. Biases and layers start from the better of the two ranges, the refit of the logits from the best of
+all. With layers in float the biases are corrected anew: those that make up for the error of layers which err no more would
+themselves be an error. A MobileNetV3-small, error of the logits in standard deviations, none, corrected before, corrected after:
+8 layers in float 0.040, 0.041, 0.032; 32 layers 0.011, 0.031, 0.010. Not the gate's rule (`decide.py`). Of `val` nothing but
+the gate sees a label, and the test images nothing sees at all.
 """
 
 from __future__ import annotations
@@ -107,15 +110,14 @@ class Search:
         again = partial(quantize_onnx, self.proto, self.job.calibration, histograms=True)
         yield "ranges from histograms", {"ranges_from_histograms": 1.0}, again
         base = self.best
-        if places(base.graph, self.proto):
-            made = {**base.made, "biases_corrected": 1.0}
+        made = {**base.made, "biases_corrected": 1.0} if places(base.graph, self.proto) else base.made
+        if made != base.made:
             yield "biases corrected", made, lambda: correct_biases(base.graph, self.proto, self._images())
-        base = self.best
         order: list[str] = []
         count = 1
         while 2 * count <= len(layers(base.graph, self.proto)):
             name = f"{count} layers in float" if count > 1 else "1 layer in float"
-            yield name, {**base.made, "layers_in_float": float(count)}, partial(self._floated, base, order, count)
+            yield name, {**made, "layers_in_float": float(count)}, partial(self._floated, base, order, count)
             if order and count >= len(order):
                 break
             count *= 2
@@ -139,7 +141,7 @@ class Search:
         return self.trials[-1]
 
     def _floated(self, base: Trial, order: list[str], count: int) -> onnx.ModelProto | None:
-        """The best of before with the `count` most sensitive layers in float. `order` is filled when it is empty."""
+        """`base` with the `count` most sensitive layers in float, biases corrected. `order` is filled when it is empty."""
         if not order:
             ranked = rank(base.graph, self.proto, self._images(), self.stop)
             if ranked is None:
@@ -147,7 +149,7 @@ class Search:
             order += [each.layer for each in ranked]
             most = ", ".join(f"{each.layer} ({each.error:.2g})" for each in ranked[:3])
             self.report(f"the most sensitive layers (error of the answer in std if they alone are int8): {most or 'none'}")
-        return in_float(base.graph, self.proto, order[:count])
+        return correct_biases(in_float(base.graph, self.proto, order[:count]), self.proto, self._images())
 
     def _refitted(self) -> onnx.ModelProto:
         """The best of before with a scale and a shift of its logits, fitted on the calibration images."""

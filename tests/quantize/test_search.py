@@ -48,7 +48,11 @@ def done(
     ("kind", "tried", "made"),
     [
         ("bias", ["int8", "ranges from histograms", "biases corrected"], {"biases_corrected"}),
-        ("outlier", ["int8", "ranges from histograms", "biases corrected", "1 layer in float"], {"layers_in_float"}),
+        (
+            "outlier",
+            ["int8", "ranges from histograms", "biases corrected", "1 layer in float"],
+            {"biases_corrected", "layers_in_float"},
+        ),
         (
             "logits",
             ["int8", "ranges from histograms", "1 layer in float", "2 layers in float", "logits refitted"],
