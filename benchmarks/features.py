@@ -5,8 +5,9 @@ Not classification by the student itself (`main_path.py`).
     python benchmarks/features.py [--work runs/features] [--epochs 48] [--seed 0]
 
 Teacher: MobileNetV2 as int8 TFLite, at the 7 x 7 x 1280 activation before its head. Images: ham10000. The student learns from
-the teacher's features alone, pooled and of patches, no label; its rival is the same student, trained on the labels of the same images with as many
-updates. Balanced accuracy on the test images of linear probes on the features of all three, and of the rival's own head.
+the teacher's features alone, pooled and of patches, no label; its rival is the same student, trained on the labels of the same
+images with as many updates. Balanced accuracy on the test images of linear probes on the features of all three, and of the
+rival's own head.
 """
 
 from __future__ import annotations

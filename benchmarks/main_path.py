@@ -65,19 +65,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "main_path")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--equal-time", action="store_true", help="the arm more, for the first seed")
+    parser.add_argument("--equal-time", action="store_true", help="the arm more")
     options = parser.parse_args()
     work = workplace(options)
     work.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, dict[str, float]] = {}
     epochs = dict.fromkeys(ARMS, options.epochs)
     for seed in options.seeds:  # all are there for one seed before the next begins
-        for name, took in side_by_side(work, ARMS, seed, epochs).items():
-            seconds.setdefault(name, {})[str(seed)] = took
-        if options.equal_time and seed == options.seeds[0]:
-            epochs |= as_long(seconds, options.epochs, seed)
-            for name, took in side_by_side(work, TIMED, seed, epochs).items():
-                seconds[name] = {str(seed): took}
+        side_by_side(work, [(name, seed) for name in ARMS], epochs, seconds)
+    if options.equal_time:
+        epochs |= as_long(seconds, options.epochs, options.seeds[0])
+        side_by_side(work, [(name, seed) for name in TIMED for seed in options.seeds], epochs, seconds)
     files, truth, patients = test_images()
     found = {name: {seed: answers(work, name, int(seed), files) for seed in done} for name, done in seconds.items()}
     teacher = teacher_answers(work, files)
@@ -90,24 +88,25 @@ def workplace(options: argparse.Namespace) -> Path:
     return Path(options.work.absolute() / f"{options.epochs}-epochs-{VIEWS}-views")
 
 
-def side_by_side(work: Path, arms: dict[str, Arm], seed: int, epochs: dict[str, int]) -> dict[str, float]:
-    """Train the arms of one seed, each on a core of its own; the processor seconds of each."""
+def side_by_side(work: Path, runs: list[tuple[str, int]], epochs: dict[str, int], seconds: dict[str, dict[str, float]]) -> None:
+    """Train arms, each with its seed and on a core of its own; `seconds` takes the processor seconds of each."""
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in os.sched_getaffinity(0):
         cores.put(core)
 
-    def on_a_core(name: str) -> float:
-        core = cores.get()
+    def on_a_core(run: tuple[str, int]) -> None:
+        core, (name, seed) = cores.get(), run
         os.sched_setaffinity(0, {core})  # of this thread, and so of the process that it starts
         try:
-            return train(work, name, arms[name], seed, epochs[name])
+            took = train(work, name, (ARMS | TIMED)[name], seed, epochs[name])
+            seconds.setdefault(name, {})[str(seed)] = took
         finally:
             cores.put(core)
 
-    for share in {arm.share for arm in arms.values()}:
+    for share in {(ARMS | TIMED)[name].share for name, _ in runs}:
         labels(work, share)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip(arms, pool.map(on_a_core, arms)))
+        list(pool.map(on_a_core, runs))  # so that an error of any is raised
 
 
 def train(work: Path, name: str, arm: Arm, seed: int, epochs: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgefm.quantize import bias
-from edgefm.quantize.bias import correct_biases, means, places
+from edgefm.quantize.bias import centred, correct_biases, last_place, means, places
 from edgefm.quantize.execute import execute
 
 from .small_graphs import pair
@@ -52,7 +52,8 @@ def test_the_answers_come_nearer_and_a_correction_that_does_not_help_is_not_made
     aim = execute(fp32, images)["logits"]
 
     def error(graph: onnx.ModelProto) -> float:
-        return float(((execute(graph, images)["logits"] - aim) ** 2).mean())
+        off = execute(graph, images)["logits"] - aim
+        return float(((off - off.mean(axis=0)) ** 2).mean())  # the mean is the last layer's, see `centred`
 
     changed = correct_biases(int8, fp32, images)
     assert error(changed) < error(int8)
@@ -61,6 +62,28 @@ def test_the_answers_come_nearer_and_a_correction_that_does_not_help_is_not_made
     with monkeypatch.context() as patched:
         patched.setattr(bias, "_square_error", lambda *_: 1.0)
         assert correct_biases(int8, fp32, images) == int8
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_centred_answers_err_by_nothing_in_the_mean_and_as_much_about_it(name: str) -> None:
+    fp32, int8, images = pair(name)
+    aim = execute(fp32, images)["logits"]
+    before, after = (execute(graph, images)["logits"] - aim for graph in (int8, centred(int8, images, aim)))
+    assert np.abs(before.mean(axis=0)).max() > 1e-4
+    assert np.abs(after.mean(axis=0)).max() < 1e-6 * np.abs(aim).max()
+    np.testing.assert_allclose(after - after.mean(axis=0), before - before.mean(axis=0), atol=1e-6 * float(np.abs(aim).max()))
+    twice = centred(centred(int8, images, aim), images, aim)
+    assert np.abs((execute(twice, images)["logits"] - aim).mean(axis=0)).max() < 1e-6 * np.abs(aim).max()
+    onnx.checker.check_model(twice)
+
+
+def test_an_answer_without_a_bias_is_left_as_it_is() -> None:
+    fp32, int8, images = pair("test_efficientnet")
+    bare = onnx.ModelProto()
+    bare.CopyFrom(int8)
+    del bare.graph.output[0]  # the embedding is a mean over places
+    assert last_place(bare) is None
+    assert centred(bare, images, execute(fp32, images)["embedding"]) == bare
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])

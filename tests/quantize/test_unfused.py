@@ -63,6 +63,13 @@ def test_it_is_the_same_function_and_it_runs(weight_scales: int, zero: bool):
     assert np.abs(run(changed, images) - literally).max() <= 0.0501  # a step of the output: sums in another order
 
 
+def test_the_weights_stay_int8_in_the_file():
+    floats = [
+        tensor for tensor in unfused(depthwise(scales=CHANNELS)).graph.initializer if tensor.data_type == TensorProto.FLOAT
+    ]
+    assert max(numpy_helper.to_array(tensor).size for tensor in floats) == CHANNELS
+
+
 def test_one_scale_for_all_channels_stays_int8():
     proto = depthwise(scales=1)
     assert unfused(proto) == proto
