@@ -2,12 +2,12 @@
 
     int8 ─▶ ranges from histograms ─▶ biases corrected ─▶ 1, 2, 4, … layers in float, the most sensitive first ─▶ refit
 
-Each has its last layer's bias corrected (`bias.centred`) and is measured on `val`. Biases and layers start from the better of
-the two ranges, the refit of the logits from the best of all. With layers in float the biases are corrected anew: those that
-make up for the error of layers which err no more would themselves be an error. A MobileNetV3-small, error of the logits in
-standard deviations without correction, corrected before, corrected after: 8 layers in float 0.040, 0.041, 0.032; 32 layers
-0.011, 0.031, 0.010. Not the gate's rule (`decide.py`). Of `val` nothing but the gate sees a label, and the test images nothing
-sees at all.
+Each but the refit has its last layer's bias corrected (`bias.centred`), and each is measured on `val`. Biases and layers start
+from the better of the two ranges, the refit of the logits from the best of all. With layers in float the biases are corrected
+anew: those that make up for the error of layers which err no more would themselves be an error. A MobileNetV3-small, error of
+the logits in standard deviations without correction, corrected before, corrected after: 8 layers in float 0.040, 0.041, 0.032;
+32 layers 0.011, 0.031, 0.010. Not the gate's rule (`decide.py`). Of `val` nothing but the gate sees a label, and the test
+images nothing sees at all.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Search:
         The minutes are the whole search's: what earlier runs spent counts. A trial that they measured is always taken up.
         """
         self.report(self.job.calibrated())
-        first = self._tried(FIRST, {}, partial(quantize_onnx, self.proto, self.job.calibration))
+        first = self._tried(FIRST, {}, self._quantized)
         assert first is not None
         if not first.failing:
             return first
@@ -110,12 +110,11 @@ class Search:
 
     def _attempts(self) -> Iterator[Attempt]:
         """What to try next, each from the best that there is when its turn comes."""
-        again = partial(quantize_onnx, self.proto, self.job.calibration, histograms=True)
-        yield "ranges from histograms", {"ranges_from_histograms": 1.0}, again
+        yield "ranges from histograms", {"ranges_from_histograms": 1.0}, partial(self._quantized, histograms=True)
         base = self.best
         made = {**base.made, "biases_corrected": 1.0} if places(base.graph, self.proto) else base.made
         if made != base.made:
-            yield "biases corrected", made, lambda: correct_biases(base.graph, self.proto, self._images())
+            yield "biases corrected", made, partial(self._corrected, base.graph)
         order: list[str] = []
         count = 1
         while 2 * count <= len(layers(base.graph, self.proto)):
@@ -134,7 +133,6 @@ class Search:
             graph = make() if time.monotonic() < self.stop else None
             if graph is None:
                 return None
-            graph = centred(graph, *self._answered)
             recalled = graph, int8_outputs(self.draft, self.job, self.proto, graph, self.job.val, self.kept.best)
             self.kept.store(name, *recalled)
         else:
@@ -143,6 +141,12 @@ class Search:
         found = judged(self.job, name, graph, outputs, self.truth, {**made, **folds(graph)})
         self.trials.append(as_a_device_would(found, self.draft, self.job, self.proto, self.kept.best))
         return self.trials[-1]
+
+    def _quantized(self, histograms: bool = False) -> onnx.ModelProto:
+        return centred(quantize_onnx(self.proto, self.job.calibration, histograms=histograms), *self._answered)
+
+    def _corrected(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        return centred(correct_biases(graph, self.proto, self._images()), *self._answered)
 
     def _floated(self, base: Trial, order: list[str], count: int) -> onnx.ModelProto | None:
         """`base` with the `count` most sensitive layers in float, biases corrected. `order` is filled when it is empty."""
@@ -153,7 +157,7 @@ class Search:
             order += [each.layer for each in ranked]
             most = ", ".join(f"{each.layer} ({each.error:.2g})" for each in ranked[:3])
             self.report(f"the most sensitive layers (error of the answer in std if they alone are int8): {most or 'none'}")
-        return correct_biases(in_float(base.graph, self.proto, order[:count]), self.proto, self._images())
+        return self._corrected(in_float(base.graph, self.proto, order[:count]))
 
     def _refitted(self) -> onnx.ModelProto:
         """The best of before with a scale and a shift of its logits, fitted on the calibration images."""

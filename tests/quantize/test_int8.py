@@ -38,13 +38,13 @@ def quiet(sentence: str) -> None:
 
 
 def damaged(proto: onnx.ModelProto, calibration: Calibration, **_: bool) -> onnx.ModelProto:
-    """ "Int8" whose last layer has the wrong sign: every decision flips."""
+    """ "Int8" whose last layer has the wrong sign and size: decisions change, and no bias of it can make up for that."""
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     last = next(node for node in reversed(changed.graph.node) if node.op_type == "Gemm")
     for tensor in changed.graph.initializer:
-        if tensor.name in last.input[1:]:
-            tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+        if tensor.name == last.input[1]:
+            tensor.CopyFrom(numpy_helper.from_array(-100 * numpy_helper.to_array(tensor), tensor.name))
     return changed
 
 
@@ -162,7 +162,7 @@ def test_a_plan_writes_nothing(model: LoadedModel, lenient: Recipe, tmp_path: Pa
 def test_ctrl_c_before_anything_was_found_leaves_nothing_behind(
     model: LoadedModel, lenient: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, moment: str
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(room, moment, interrupted)
