@@ -26,12 +26,13 @@ from .bias import centred, correct_biases, places
 from .execute import execute
 from .job import Job
 from .kept import Kept, Outputs
-from .layers import in_float, layers
+from .layers import drop_unread, in_float, layers
 from .measure import measure
 from .nncf import quantize_onnx
 from .refit import folded, folds, refit
 from .sensitivity import rank
 from .trial import Trial, as_a_device_would, int8_outputs, judged
+from .weights import pack_weights
 
 FEW = 32  # calibration images for what runs the graph once or twice per layer
 MORE = 128  # for what runs it once
@@ -157,7 +158,10 @@ class Search:
             order += [each.layer for each in ranked]
             most = ", ".join(f"{each.layer} ({each.error:.2g})" for each in ranked[:3])
             self.report(f"the most sensitive layers (error of the answer in std if they alone are int8): {most or 'none'}")
-        return self._corrected(in_float(base.graph, self.proto, order[:count]))
+        graph = in_float(base.graph, self.proto, order[:count])
+        pack_weights(graph)  # the layers compute in float; what they cost in bytes stays what it was
+        drop_unread(graph.graph)
+        return self._corrected(graph)
 
     def _refitted(self) -> onnx.ModelProto:
         """The best of before with a scale and a shift of its logits, fitted on the calibration images."""
