@@ -100,11 +100,18 @@ def faster(found: dict[str, Any]) -> str:
     return f"{times['warm, teacher in torch']:.0f} and {times['warm, teacher in OpenVINO']:.1f} times faster"
 
 
+def features(found: dict[str, Any]) -> str:
+    rows = found["balanced_accuracy"]
+    student, teacher, rival = (rows[name]["value"] for name in ("student, probe", "teacher, probe", "supervised, probe"))
+    return f"{student:.2f} (the teacher's features {teacher:.2f}, the same student trained on labels {rival:.2f})"
+
+
 ROWS: tuple[Row, ...] = (
     ("Student of 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
     ("Its int8 against the best other precision of the engine", "main_path_int8", int8),
     ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),
+    ("Features alone of an int8 TFLite, no label, skin lesions: balanced accuracy of a linear probe", "features", features),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),
