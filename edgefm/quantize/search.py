@@ -35,7 +35,7 @@ from .trial import Trial, as_a_device_would, int8_outputs, judged
 from .weights import pack_weights
 
 FEW = 32  # calibration images for what runs the graph once or twice per layer
-MORE = 128  # for what runs it once
+MORE, MEMORY = 128, 2**28  # for what runs it once: no more than fit in these bytes
 FIRST = "int8"
 
 Make = Callable[[], onnx.ModelProto | None]
@@ -175,8 +175,10 @@ class Search:
 
     @cached_property
     def _answered(self) -> tuple[np.ndarray, np.ndarray]:
-        """At most `MORE` calibration images, prepared, float32 `[n, C, S, S]`, and what fp32 answers to them, `[n, K]`."""
-        images = np.concatenate(list(self.job.calibration.spread(MORE)))
+        """Calibration images, prepared, float32 `[n, C, S, S]`, and what fp32 answers to them, `[n, K]`."""
+        spec = self.job.model.preprocess
+        most = max(FEW, min(MORE, MEMORY // (4 * spec.channels * spec.size**2)))
+        images = np.concatenate(list(self.job.calibration.spread(most)))
         return images, execute(self.proto, images)[self.proto.graph.output[0].name]
 
     def _images(self) -> np.ndarray:
