@@ -97,7 +97,11 @@ def seeds(runs: dict[str, Any]) -> str:
 
 def faster(found: dict[str, Any]) -> str:
     times = found["times_faster_or_smaller"]
-    return f"{times['warm, teacher in torch']:.0f} and {times['warm, teacher in OpenVINO']:.1f} times faster"
+    said = []
+    for how, what in (("warm, in a row", "answers in a row"), ("warm", "one answer after other work")):
+        torch, openvino = (times[f"{how}, teacher in {library}"] for library in ("torch", "OpenVINO"))
+        said.append(f"{what}: {torch:.1f} and {openvino:.1f} times faster")
+    return "; ".join(said)
 
 
 def features(found: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,10 +25,6 @@ from .golden import check_golden
 
 BUDGET = 0.15  # seconds of timing per candidate, beside loading it
 FEWEST, MOST = 5, 50
-# A small model gains little from a second thread, and waking it costs more than a loop of nothing but that model shows.
-# MobileNetV3-small on two cores, milliseconds with one thread and with two: in a loop 1.09 and 0.95, each time after another
-# program's work 1.76 and 2.05. So one thread runs what is this small, unless all of them are faster by more than that.
-SMALL, GAIN = 5.0, 1.2
 
 
 class Candidate(NamedTuple):
@@ -52,19 +48,10 @@ class Choice(NamedTuple):
 
 
 class _Remembered(msgspec.Struct):
-    """A choice on disk.
-
-    Attributes:
-        winner: what runs. threads: how many it runs in.
-        milliseconds: p50 per candidate, in as many threads as it may use; empty where there was one only: it was checked and
-            not timed.
-        alone: p50 of the winner in one thread, where that was tried.
-    """
+    """A choice on disk. `milliseconds`, p50 per candidate, is empty where there was one only: it was checked and not timed."""
 
     winner: str
-    threads: Annotated[int, msgspec.Meta(ge=1)]
     milliseconds: dict[str, float]
-    alone: float | None = None
 
 
 def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
@@ -72,7 +59,6 @@ def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
 
     Args:
         asked: name of a variant, or None: then the environment variable EDGEFM_VARIANT, then measurement.
-        threads: that it may use. A variant that is asked for uses them all, a choice by measurement all or one.
 
     Raises:
         InputError: an unknown variant, or none that can run here.
@@ -96,8 +82,7 @@ def choose(bundle: Bundle, *, asked: str | None, threads: int) -> Choice:
     if remembered is not None:
         for candidate in runnable:
             if candidate.name == remembered.winner:
-                sentence = _sentence(remembered, threads, "timed earlier")
-                return Choice(candidate, candidate.load(bundle, remembered.threads), sentence)
+                return Choice(candidate, candidate.load(bundle, threads), _sentence(remembered, threads, "timed earlier"))
     return _measure(bundle, runnable, left_out, threads, memory)
 
 
@@ -185,13 +170,8 @@ def _measure(bundle: Bundle, runnable: list[Candidate], left_out: dict[str, str]
             best = taken, candidate, engine
     if best is None:
         raise _none(bundle, left_out)
-    taken, winner, engine = best
-    found = _Remembered(winner.name, threads, times)
-    if threads > 1 and times and taken < SMALL:
-        alone = winner.load(bundle, 1)
-        found.alone = _time(alone, check_golden(alone, bundle, winner.precision))
-        if found.alone <= GAIN * taken:
-            engine, found.threads = alone, 1
+    _, winner, engine = best
+    found = _Remembered(winner.name, times)
     kept = memory is not None and store(memory, msgspec.json.encode(found))
     when = "timed now, and remembered" if kept else "timed now; there is no writable cache to remember it"
     without = "".join(f"; without {name}: {reason}" for name, reason in left_out.items())
@@ -232,5 +212,4 @@ def _sentence(found: _Remembered, threads: int, when: str) -> str:
     ranking = sorted(found.milliseconds.items(), key=lambda item: item[1])
     times = ", ".join(f"{name} {taken:.3g} ms" for name, taken in ranking)
     many = f"{threads} threads" if threads > 1 else "1 thread"
-    one = f"; it runs in 1, which takes {found.alone:.3g} ms" if found.alone is not None and found.threads == 1 else ""
-    return f"{found.winner}: the fastest here with {many} ({times}{one}; {when})"
+    return f"{found.winner}: the fastest here with {many} ({times}; {when})"

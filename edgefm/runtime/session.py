@@ -56,7 +56,7 @@ class Session:
         variant: what runs, e.g. "openvino-int8"; "openvino-bf16" is openvino-fp32 run in bf16.
         precision: what it runs in, read back from the engine: "fp32", "bf16" or "int8".
         choice: one sentence: why this variant, and what was measured.
-        threads: processor threads that preparation uses, and the engine too, unless the choice found one as good.
+        threads: processor threads that preparation and the engine use.
 
     Args:
         path: the `.efm` file.

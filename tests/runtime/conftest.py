@@ -13,7 +13,6 @@ from PIL import Image
 
 from edgefm.bundle import write_bundle
 from edgefm.runtime import select
-from edgefm.runtime.engines import Engine
 from edgefm.runtime.preprocess import Preprocessor
 from edgefm.spec.manifest import Golden, Graph, Manifest, Tensor, Variant
 from edgefm.spec.preprocess import Preprocess
@@ -198,22 +197,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Timed]:
-    """timed(onnx_fp32=5, openvino_fp32=3) replaces the clock: milliseconds by engine and precision; returns who was timed.
+    """timed(onnx=5, openvino=3) replaces the clock: milliseconds by engine and precision; returns who was timed, in order."""
 
-    In the order of their turns, and in all threads. In one thread of several every engine takes `alone` milliseconds.
-    """
-
-    def replace(alone: float = 100.0, **milliseconds: float) -> Timed:
+    def replace(**milliseconds: float) -> Timed:
         seen: Timed = []
-        before = 1
 
-        def clock(engine: Engine, tensor: np.ndarray) -> float:
-            nonlocal before
+        def clock(engine: object, tensor: np.ndarray) -> float:
             assert tensor.shape == (1, 3, 16, 16)
-            before, threads = engine.threads, before
-            if engine.threads < threads:  # than the one timed just before
-                return alone
-            name = f"{'onnx' if type(engine).__name__ == 'OnnxRuntime' else 'openvino'}_{engine.precision}"
+            name = f"{'onnx' if type(engine).__name__ == 'OnnxRuntime' else 'openvino'}_{engine.precision}"  # type: ignore[attr-defined]
             seen.append(name)
             return milliseconds[name]
 

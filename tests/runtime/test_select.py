@@ -59,29 +59,10 @@ def test_the_fastest_is_chosen_and_the_sentence_says_why(make_bundle: MakeBundle
 
 
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize(
-    ("taken", "alone", "threads"),
-    [(2.0, 2.4, 1), (2.0, 2.41, 2), (4.9, 1.0, 1), (5.0, 1.0, 2)],  # the last is large enough not to try
-)
-def test_a_small_model_runs_in_one_thread_unless_more_are_clearly_faster(
-    make_bundle: MakeBundle, timed: Callable[..., Timed], taken: float, alone: float, threads: int
-) -> None:
-    timed(openvino_fp32=taken, onnx_fp32=9, alone=alone)
-    for when in ("timed now, and remembered", "timed earlier"):
-        with Session(make_bundle(), threads=2) as session:
-            assert session._engine().threads == threads
-            one = f"; it runs in 1, which takes {alone:.3g} ms" if threads == 1 else ""
-            times = f"openvino-fp32 {taken:.3g} ms, onnx-fp32 9 ms{one}; {when})"
-            assert session.choice.startswith(f"openvino-fp32: the fastest here with 2 threads ({times}")
-    with Session(make_bundle(), threads=2, variant="openvino-fp32") as session:
-        assert session._engine().threads == 2  # who asks for a variant gets the threads, too
-
-
-@pytest.mark.usefixtures("cache")
 def test_the_clock_is_real(make_bundle: MakeBundle) -> None:
     with Session(make_bundle()) as session:
         times = [float(value) for value in re.findall(r"([\d.e-]+) ms", session.choice)]
-    assert len(times) >= 2  # and that in one thread, where it is chosen
+    assert len(times) == 2
     assert all(0 < value < 1000 for value in times)
 
 
@@ -126,19 +107,7 @@ def test_an_engine_that_disappears_or_comes_back_is_noticed(
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"\xff\x00",
-        b"[]",
-        b'{"winner": 3}',
-        b'{"winner": "openvino-fp32", "threads": 0, "milliseconds": {}}',
-        b"[" * 100_000,
-        "other",
-    ],
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\x00", b"[]", b'{"winner": 3}', b"[" * 100_000, "other"])
 def test_a_corrupt_memory_is_measured_anew(
     make_bundle: MakeBundle, cache: Path, timed: Callable[..., Timed], content: bytes | str
 ) -> None:

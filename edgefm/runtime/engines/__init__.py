@@ -25,11 +25,9 @@ class Engine(Protocol):
 
     Attributes:
         precision: what really runs, read back from the engine where it can tell.
-        threads: how many it may use.
     """
 
     precision: Running
-    threads: int
 
     def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
         """Load a variant.

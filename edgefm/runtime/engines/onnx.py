@@ -27,7 +27,7 @@ class OnnxRuntime:
         self._name = variant.name
         self._graph = encoder_of(bundle, variant)
         self._size = batch
-        self.precision, self.threads = precision, threads
+        self.precision = precision
         onnxruntime.disable_telemetry_events()  # the way on Windows; elsewhere edgefm/__init__.py has done it
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -38,7 +38,7 @@ class OpenVINO:
         self._name = variant.name
         self._graph = encoder_of(bundle, variant)
         self._size = batch
-        self.precision, self.threads = precision, threads
+        self.precision = precision
         wanted = openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": wanted,
