@@ -19,7 +19,7 @@ nothing: 238 radiographs at 224 px for DenseNet-121 and a MobileNetV3-small, 262
 | without SmoothQuant                          |              |                   | 0.010, 0 |
 
 - One graph for both engines: it errs as much as a graph per engine does, and then the two engines cannot decide differently by
-  more than rounding. ONNX Runtime's copy has some weights in float, or it would fail (`unfused.py`).
+  more than rounding. ONNX Runtime makes some weights float at load, or it would fail (`unfused.py`).
 - Ranges from the smallest and largest value over all calibration images, not from the mean of each image's, which cuts off
   what only some images have. No other way to choose them is better on all three models; histograms are tried by the search.
 - Weights in 7 of the 8 bits ("overflow fix" everywhere): processors without VNNI add two products in 16 bits and saturate.
