@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    work = options.work.absolute() / f"{options.epochs}-epochs-seed-{options.seed}"
+    made_with = hashlib.sha256(repr(SETTINGS).encode()).hexdigest()[:8]
+    work = options.work.absolute() / f"{options.epochs}-epochs-seed-{options.seed}-{made_with}"
     runs = train(work, options.epochs, options.seed)
     correct, truth = zip(*(answers(run) for run in runs.values()))
     found = statement(dict(zip(runs, correct)), truth[0])

@@ -6,8 +6,8 @@ Each but the refit has its last layer's bias corrected (`bias.centred`), and eac
 from the better of the two ranges, the refit of the logits from the best of all. With layers in float the biases are corrected
 anew: those that make up for the error of layers which err no more would themselves be an error. A MobileNetV3-small, error of
 the logits in standard deviations without correction, corrected before, corrected after: 8 layers in float 0.040, 0.041, 0.032;
-32 layers 0.011, 0.031, 0.010. Not the gate's rule (`decide.py`). Of `val` nothing but the gate sees a label, and the test
-images nothing sees at all.
+32 layers 0.011, 0.031, 0.010. Float layers keep int8 weights in the file where that adds little (`_packed`). Not the gate's
+rule (`decide.py`). Of `val` nothing but the gate sees a label, and the test images nothing sees at all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import onnx
 from ..export.draft import Draft
 from ..export.fp32 import Report
 from ..export.golden import reference
-from .bias import centred, correct_biases, places
+from .bias import centred, correct_biases, places, square_error
 from .execute import execute
 from .job import Job
 from .kept import Kept, Outputs
@@ -35,7 +35,8 @@ from .trial import Trial, as_a_device_would, int8_outputs, judged
 from .weights import pack_weights
 
 FEW = 32  # calibration images for what runs the graph once or twice per layer
-MORE, MEMORY = 128, 2**28  # for what runs it once: no more than fit in these bytes
+MORE, MEMORY = 128, 2**28  # for what runs it once: `FEW`, or as many more as fit in these bytes
+WORSE = 1.25  # times the error that int8 weights of float layers may add, for a quarter of their bytes
 FIRST = "int8"
 
 Make = Callable[[], onnx.ModelProto | None]
@@ -146,8 +147,9 @@ class Search:
     def _quantized(self, histograms: bool = False) -> onnx.ModelProto:
         return centred(quantize_onnx(self.proto, self.job.calibration, histograms=histograms), *self._answered)
 
-    def _corrected(self, graph: onnx.ModelProto) -> onnx.ModelProto:
-        return centred(correct_biases(graph, self.proto, self._images()), *self._answered)
+    def _corrected(self, graph: onnx.ModelProto) -> onnx.ModelProto | None:
+        found = correct_biases(graph, self.proto, self._images(), self.stop)
+        return None if found is None else centred(found, *self._answered)
 
     def _floated(self, base: Trial, order: list[str], count: int) -> onnx.ModelProto | None:
         """`base` with the `count` most sensitive layers in float, biases corrected. `order` is filled when it is empty."""
@@ -158,10 +160,18 @@ class Search:
             order += [each.layer for each in ranked]
             most = ", ".join(f"{each.layer} ({each.error:.2g})" for each in ranked[:3])
             self.report(f"the most sensitive layers (error of the answer in std if they alone are int8): {most or 'none'}")
-        graph = in_float(base.graph, self.proto, order[:count])
-        pack_weights(graph)  # the layers compute in float; what they cost in bytes stays what it was
-        drop_unread(graph.graph)
-        return self._corrected(graph)
+        found = self._corrected(in_float(base.graph, self.proto, order[:count]))
+        return None if found is None else self._packed(found)
+
+    def _packed(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """The graph with the weights of float layers stored as int8, where its answers err little more for it."""
+        packed = onnx.ModelProto()
+        packed.CopyFrom(graph)
+        pack_weights(packed)
+        drop_unread(packed.graph)
+        packed = centred(packed, *self._answered)
+        before, after = (square_error(each, *self._answered, shifts=False) for each in (graph, packed))
+        return packed if after <= WORSE**2 * before else graph
 
     def _refitted(self) -> onnx.ModelProto:
         """The best of before with a scale and a shift of its logits, fitted on the calibration images."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from .bias import can_shift, square_error
 from .execute import execute
 from .layers import in_float, layers
 
@@ -20,7 +21,8 @@ class Sensitivity:
     """A layer, and the error of the answer when it alone is int8.
 
     Attributes:
-        layer: the node's name. error: root mean square over images, in standard deviations of fp32's answers.
+        layer: the node's name. error: root mean square over images, in standard deviations of fp32's answers; about its mean
+            where the last bias takes that up.
     """
 
     layer: str
@@ -44,11 +46,11 @@ def rank(
     answer = fp32.graph.output[0].name  # the logits, or the embedding where there are none
     reference = execute(fp32, images)[answer].astype(np.float64)
     spread = max(float(reference.std()), float(np.finfo(np.float32).tiny))
+    shifts = can_shift(fp32, len(images))
     found = []
     for name in names:
         if time.monotonic() > stop:
             return None
         alone = in_float(int8, fp32, [other for other in names if other != name])
-        off = execute(alone, images)[answer] - reference
-        found.append(Sensitivity(name, float(np.sqrt(np.mean(off**2))) / spread))
+        found.append(Sensitivity(name, float(np.sqrt(square_error(alone, images, reference, shifts))) / spread))
     return sorted((each for each in found if each.error > 0), key=lambda each: -each.error)
