@@ -94,19 +94,21 @@ def side_by_side(work: Path, runs: list[tuple[str, int]], epochs: dict[str, int]
     for core in os.sched_getaffinity(0):
         cores.put(core)
 
-    def on_a_core(run: tuple[str, int]) -> None:
+    arms = ARMS | TIMED
+
+    def on_a_core(run: tuple[str, int]) -> float:
         core, (name, seed) = cores.get(), run
         os.sched_setaffinity(0, {core})  # of this thread, and so of the process that it starts
         try:
-            took = train(work, name, (ARMS | TIMED)[name], seed, epochs[name])
-            seconds.setdefault(name, {})[str(seed)] = took
+            return train(work, name, arms[name], seed, epochs[name])
         finally:
             cores.put(core)
 
-    for share in {(ARMS | TIMED)[name].share for name, _ in runs}:
+    for share in {arms[name].share for name, _ in runs}:
         labels(work, share)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(on_a_core, runs))  # so that an error of any is raised
+        for (name, seed), took in zip(runs, pool.map(on_a_core, runs)):
+            seconds.setdefault(name, {})[str(seed)] = took
 
 
 def train(work: Path, name: str, arm: Arm, seed: int, epochs: int) -> float:

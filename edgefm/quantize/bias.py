@@ -27,7 +27,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .execute import execute
-from .layers import bias_of, drop_unread, layers
+from .layers import added_bias, bias_of, drop_unread, layers
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,7 @@ def last_place(proto: onnx.ModelProto) -> tuple[str, int] | None:
     """The node that gives the answer, the first output, and which of its inputs is its bias; None where it has none."""
     graph = proto.graph
     last = next(node for node in graph.node if graph.output[0].name in node.output)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    if last.op_type == "Add":
-        position = next((k for k, name in enumerate(last.input) if name in constants and len(constants[name].dims) == 1), None)
-        return None if position is None else (last.name, position)
-    found = bias_of(graph, last)
+    found = (added_bias if last.op_type == "Add" else bias_of)(graph, last)
     return None if found is None else (found[0].name, found[1])
 
 

@@ -38,13 +38,16 @@ def bias_of(graph: onnx.GraphProto, node: onnx.NodeProto) -> tuple[onnx.NodeProt
     """
     if node.op_type in ("Conv", "ConvTranspose", "Gemm"):
         return node, 2
-    constants = {tensor.name: tensor for tensor in graph.initializer}
     readers = [other for other in graph.node if node.output[0] in other.input]
     if node.op_type == "MatMul" and [reader.op_type for reader in readers] == ["Add"]:
-        for position, name in enumerate(readers[0].input):
-            if name in constants and len(constants[name].dims) == 1:
-                return readers[0], position
+        return added_bias(graph, readers[0])
     return None
+
+
+def added_bias(graph: onnx.GraphProto, add: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
+    """The Add and which of its inputs is a bias: a constant vector; None where none is."""
+    vectors = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 1}
+    return next(((add, position) for position, name in enumerate(add.input) if name in vectors), None)
 
 
 def in_float(int8: onnx.ModelProto, fp32: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
