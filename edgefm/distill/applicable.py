@@ -11,11 +11,14 @@ from ..spec.task import Task
 from ..train.progress import Report
 
 
-def applicable(losses: LossRecipe, dataset: Dataset, task: Task, *, grids: tuple[bool, bool], report: Report) -> LossRecipe:
+def applicable(
+    losses: LossRecipe, dataset: Dataset, task: Task, *, known: bool, grids: tuple[bool, bool], report: Report
+) -> LossRecipe:
     """The weights, 0 for a loss that cannot apply, with a sentence where somebody could wonder.
 
     Args:
-        task: of the teachers. grids: whether a teacher, and the student, has a grid of features.
+        task: of the student. known: whether the teachers know its classes.
+        grids: whether a teacher, and the student, has a grid of features.
 
     Raises:
         InputError: nothing is left that teaches the student its answers.
@@ -27,6 +30,8 @@ def applicable(losses: LossRecipe, dataset: Dataset, task: Task, *, grids: tuple
         off["labels"] = f"{dataset.name} has no labels: the student learns from the teacher alone"
     elif not labels_differ(dataset):
         off["labels"] = "all images of train that have labels have the same: the loss on labels is switched off"
+    if not known:
+        off["logits"] = ""
     if not all(grids):
         who = "teacher" if not grids[0] else "student"
         off["tokens"] = f"the {who} has no grid of features: the loss on tokens is switched off"
@@ -45,6 +50,16 @@ def applicable(losses: LossRecipe, dataset: Dataset, task: Task, *, grids: tuple
 def asks(losses: LossRecipe) -> bool:
     """Whether the teacher's answers to training images are needed."""
     return bool(losses.logits or losses.features or losses.tokens)
+
+
+def check_teaching(dataset: Dataset, who: str) -> None:
+    """Raise `InputError` where labels alone cannot teach a student its answers. `who`: the option that makes them do so."""
+    if dataset.labels is None:
+        raise InputError(f"{dataset.name} has no labels, and {who} learns from them", do="add labels, or leave it out")
+    if not labels_differ(dataset):
+        raise InputError(
+            f"all images of train in {dataset.name} that have labels have the same", expected="two classes to tell apart"
+        )
 
 
 def labels_differ(dataset: Dataset) -> bool:

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 
 from ..data.dataset import Dataset
-from ..errors import InputError
 from ..spec.recipe import LossRecipe, Recipe
 from ..spec.task import make_task
 from ..train.images import Images
-from .applicable import labels_differ
+from .applicable import check_teaching
 from .plan import Plan, check_labels
 from .student import make_student
 from .teacher import Teacher
@@ -22,9 +21,9 @@ ALONE = LossRecipe(logits=0.0, features=0.0, tokens=0.0, labels=1.0)
 def make_control(teachers: tuple[Teacher, ...], dataset: Dataset, recipe: Recipe, *, device: torch.device) -> Plan:
     """The plan of the control arm: the same student, views, order and number of updates, from labels alone.
 
-    Nothing of the first teacher is used but its preprocessing and its labels (the data's own where it has no classifier), and
-    nothing of the others; no threshold, no temperature, no licence. An epoch shows as many images as there are in train; where
-    only some have labels, these again and again.
+    Nothing of the first teacher is used but its preprocessing and its labels (the data's own where it has no classifier or
+    `distill.task` says so), and nothing of the others; no threshold, no temperature, no licence. An epoch shows as many images
+    as there are in train; where only some have labels, these again and again.
 
     Raises:
         InputError: there are no labels, or not the teacher's, or they are all the same.
@@ -32,15 +31,9 @@ def make_control(teachers: tuple[Teacher, ...], dataset: Dataset, recipe: Recipe
     about = teachers[0].about
     for teacher in teachers:
         teacher.let_go()
-    if dataset.labels is None:
-        raise InputError(
-            f"{dataset.name} has no labels, and --without-teacher learns from labels alone", do="add labels, or leave it out"
-        )
-    check_labels(about, dataset)
-    if not labels_differ(dataset):
-        raise InputError(
-            f"all images of train in {dataset.name} that have labels have the same", expected="two classes to tell apart"
-        )
+    if recipe.distill.task == "teacher":
+        check_labels(about, dataset)
+    check_teaching(dataset, "--without-teacher")
     losses = msgspec.structs.replace(recipe.distill, losses=ALONE)
     task = make_task(dataset.task.kind, dataset.task.labels)
     return Plan(

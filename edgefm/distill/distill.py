@@ -36,7 +36,7 @@ from .estimate import estimate
 from .evaluate import evaluate, validate_against_teacher
 from .known import open_teacher
 from .losses import blend
-from .plan import Plan, common_task, make_plan
+from .plan import Plan, asked_task, common_task, make_plan
 from .teacher import Teacher
 
 CACHE = "teacher-cache"  # beside OUT
@@ -66,7 +66,9 @@ def distill(
     What the student answers: the teacher's task where the teacher has logits, with or without labels in the data (its
     thresholds and temperature go with it where the student learns its logits). Where it has none, the student learns its
     embedding, its last layer being the projection into the teacher's space, and its task is `embedding`; labels then only
-    serve to measure kNN accuracy. Images of train may lack labels: the teacher's answers to them are learned all the same.
+    serve to measure kNN accuracy. With `distill.task` "data" it answers the classes of the data, learned from labels beside the
+    teacher's features, whatever the teacher answers. Images of train may lack labels: the teacher's answers to them are learned
+    all the same.
 
     Several teachers of one task: the mean of their softened answers, and the features of each. Those without a classifier add
     their features only. The student is prepared as the first one is, and inherits the licence of all.
@@ -96,7 +98,8 @@ def distill(
     told = Report(report, bar) if processes.main else Report()
     answers = cache or out.absolute().parent / CACHE
     teachers = _open(teacher, answers, place, recipe, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
-    dataset = load_data(data, recipe.data, labels=common_task(teachers).labels or None)
+    known = recipe.distill.task == "teacher"
+    dataset = load_data(data, recipe.data, labels=(common_task(teachers).labels or None) if known else None)
     if not dry_run:
         dataset = check_images(dataset)
     for note in (*dataset.notes, *(f"left out: {problem}" for problem in dataset.skipped)):
@@ -184,7 +187,7 @@ def _said(answers: list[Outputs | None], plan: Plan) -> Outputs | None:
     found = [each for each in answers if each is not None]
     if not found:
         return None
-    logits = [each.logits for each in found if each.logits is not None]
+    logits = [each.logits for each in found if each.logits is not None and plan.recipe.distill.task == "teacher"]
     return Outputs(blend(logits, plan.task.kind, 1.0) if logits else None, found[0].embedding)
 
 
@@ -213,8 +216,9 @@ def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, r
     if len(plan.val):
         module, spec = plan.student.module, plan.student.preprocess
         mine = all_outputs(predict(module, plan.images, plan.val, spec, device=plan.device, precision="fp32"))
+        tasks = {"student": plan.task, "teacher": asked_task(plan.teachers, plan.dataset, plan.recipe.distill.task)}
         answers = {"student": mine} | ({} if teacher is None else {"teacher": teacher})
-        found |= evaluate(answers, plan.val_labels, {"student": plan.task, "teacher": common_task(plan.teachers)})
+        found |= evaluate(answers, plan.val_labels, tasks)
         for who in ("teacher", "student", "between"):
             if found.get(who):
                 words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found[who].items())

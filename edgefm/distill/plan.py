@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..spec.task import Task, make_task
 from ..train.images import Images
 from ..train.objective import LabelObjective, Objective
 from ..train.progress import Report
-from .applicable import applicable, asks
+from .applicable import applicable, asks, check_teaching
 from .cache import TeacherCache
 from .projector import Projectors
 from .questions import Questions
@@ -95,8 +96,8 @@ def make_plan(
 ) -> Plan:
     """The plan of a student that learns from `teachers`.
 
-    Its task is that of those with a classifier, which must agree; its preprocessing is the first teacher's, and so is the space
-    of its embedding where none has a classifier.
+    Its task is that of those with a classifier, which must agree, or the data's (`asked_task`); its preprocessing is the first
+    teacher's, and so is the space of its embedding where it has no classes.
 
     Args:
         dataset: its images have been read once. cache: the folder of the teacher cache; nothing is written yet.
@@ -105,18 +106,25 @@ def make_plan(
     Raises:
         InputError: teachers and data do not fit, or nothing is left to learn.
     """
-    images, settings, task = Images(dataset), recipe.distill, common_task(teachers)
-    for teacher in teachers:
-        check_labels(teacher.about, dataset)
+    images, settings, known = Images(dataset), recipe.distill, recipe.distill.task == "teacher"
+    if known:
+        for teacher in teachers:
+            check_labels(teacher.about, dataset)
+    else:
+        check_teaching(dataset, "distill.task=data")
+    task = asked_task(teachers, dataset, settings.task)
     if dataset.labels is not None and task.kind == "embedding":
-        report.line("the teacher has no classifier: the student learns its embedding, and the labels only measure it")
+        report.line(
+            "the teacher has no classifier: the student learns its embedding, and the labels only measure it "
+            "(distill.task=data makes it learn them, too)"
+        )
     sizes = [find_sizes(cache / short_name(teacher.identity), teacher, images) for teacher in teachers]
     student = make_student(teachers[0].about, recipe, task=task, embedding=sizes[0].embedding)
     # What it learns is the teachers', and so is the licence; that of the weights it starts from stays in the lineage.
     student = replace(student, licence=" AND ".join(dict.fromkeys(teacher.about.licence for teacher in teachers)))
     seen = look_at(student)
     grids = any(each.grid for each in sizes), seen.tokens is not None
-    losses = applicable(settings.losses, dataset, task, grids=grids, report=report)
+    losses = applicable(settings.losses, dataset, task, known=known, grids=grids, report=report)
     if not losses.logits and task.kind != "embedding":
         # Thresholds and temperature belong to the teacher's logits, which this student does not learn.
         student = replace(student, task=make_task(task.kind, task.labels))
@@ -149,6 +157,11 @@ def make_plan(
     )
 
 
+def asked_task(teachers: tuple[Teacher, ...], dataset: Dataset, whose: Literal["teacher", "data"]) -> Task:
+    """What the student answers: the task of its teachers, or that of its data (see `DistillRecipe.task`)."""
+    return common_task(teachers) if whose == "teacher" else make_task(dataset.task.kind, dataset.task.labels)
+
+
 def common_task(teachers: tuple[Teacher, ...]) -> Task:
     """The task of the teachers with a classifier; of several without their thresholds, which belong to one's own logits.
 
@@ -178,7 +191,7 @@ def check_labels(teacher: LoadedModel, dataset: Dataset) -> None:
         raise InputError(
             f"{dataset.name} is labelled {', '.join(dataset.task.labels)} ({dataset.task.kind})",
             expected=f"the labels of the teacher {teacher.name}: {some(task.labels)} ({task.kind})",
-            do="rename the labels, or take a teacher of this task",
+            do="rename the labels, take a teacher of this task, or learn its features beside your labels: distill.task=data",
         )
 
 

@@ -91,7 +91,8 @@ class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Weights of the losses, see `distill/losses.py`.
 
     `labels` is switched off without labels, `logits` where the teacher has none for this task, `tokens` where teacher or
-    student has no grid of features. A teacher without logits is learned by `features` alone or beside `tokens`.
+    student has no grid of features. A teacher without logits is learned by `features` alone or beside `tokens`; beside
+    `labels` where the student answers the classes of the data (`task`).
     """
 
     logits: NonNegative = 1.0
@@ -104,10 +105,13 @@ class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_onl
     """How the student learns. The teacher sees each of the `views` of an image once.
 
     Attributes:
+        task: what the student answers: the "teacher"'s task, or the classes of the "data", which the teacher need not know.
+            It then learns them from labels, beside the teacher's features.
         temperature: of the softened logits. tokens: patch tokens kept per view of an image, drawn at random.
         pretrained: start from timm's weights.
     """
 
+    task: Literal["teacher", "data"] = "teacher"
     temperature: Positive = 2.0
     losses: LossRecipe = LossRecipe()
     tokens: Count = 16

@@ -86,7 +86,7 @@ def test_its_student_starts_from_the_same_weights(tmp_path: Path, make_data: Mak
 
 
 def test_without_labels_there_is_nothing_to_learn(tmp_path: Path, make_data: Make, teacher: Any) -> None:
-    with pytest.raises(InputError, match="has no labels, and --without-teacher learns from labels alone"):
+    with pytest.raises(InputError, match="has no labels, and --without-teacher learns from them"):
         run(teacher, make_data(labels=None), tmp_path / "run", without_teacher=True)
     assert not list(tmp_path.glob("run*"))
 
