@@ -203,8 +203,8 @@ def quantize(
     """Make a model int8 and write a bundle, unless decisions change.
 
     Compares int8 with fp32 on the val images first. If a metric falls by more than --max-drop, or more than --max-flips of
-    the decisions change, it tries other ranges, corrected biases, the most sensitive layers in float, and refitted logits,
-    for at most quantize.minutes of the recipe. If nothing helps, the bundle holds the best and is marked as refused, and the
+    the decisions change, it tries corrected biases, the most sensitive layers in float, and refitted logits, for at most
+    quantize.minutes of the recipe. If nothing helps, the bundle holds the best and is marked as refused, and the
     exit code is 3. A run that was stopped meanwhile goes on with --resume; OUT.partial holds what it found.
 
     Args:

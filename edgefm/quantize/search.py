@@ -1,13 +1,19 @@
 """The search for an int8 that changes little enough: the first one, and where the gate says no to it, others in a fixed order.
 
-    int8 ─▶ ranges from histograms ─▶ biases corrected ─▶ 1, 2, 4, … layers in float, the most sensitive first ─▶ refit
+    int8 ─▶ biases corrected ─▶ 1, 2, 4, … layers in float, the most sensitive first ─▶ refit
 
-Each but the refit has its last layer's bias corrected (`bias.centred`), and each is measured on `val`. Biases and layers start
-from the better of the two ranges, the refit of the logits from the best of all. With layers in float the biases are corrected
-anew: those that make up for the error of layers which err no more would themselves be an error. A MobileNetV3-small, error of
-the logits in standard deviations without correction, corrected before, corrected after: 8 layers in float 0.040, 0.041, 0.032;
-32 layers 0.011, 0.031, 0.010. Float layers keep int8 weights in the file where that adds little (`_packed`). Not the gate's
-rule (`decide.py`). Of `val` nothing but the gate sees a label, and the test images nothing sees at all.
+The first has the better of two kinds of ranges; which that is, calibration images say. Each but the refit has its last layer's
+bias corrected (`bias.centred`), and each is measured on `val`. The refit of the logits starts from the best of all.
+
+With layers in float the biases are corrected anew: those that make up for the error of layers which err no more would
+themselves be an error. A MobileNetV3-small, error of the logits in standard deviations without correction, corrected before,
+corrected after: 8 layers in float 0.040, 0.041, 0.032; 32 layers 0.011, 0.031, 0.010. Float layers keep int8 weights in the
+file where that adds little (`_packed`). Not the gate's rule (`decide.py`). Of `val` nothing but the gate sees a label, and
+the test images nothing sees at all.
+
+`val` counts. What is likely to change, every image's answer with the errors of images about as far from the threshold,
+foretells other images hardly better than the count: two students, 237 images of the 1,211 against the others, root mean
+square of what is foretold less what is found 0.51 points against 0.66.
 """
 
 from __future__ import annotations
@@ -112,7 +118,6 @@ class Search:
 
     def _attempts(self) -> Iterator[Attempt]:
         """What to try next, each from the best that there is when its turn comes."""
-        yield "ranges from histograms", {"ranges_from_histograms": 1.0}, partial(self._quantized, histograms=True)
         base = self.best
         made = {**base.made, "biases_corrected": 1.0} if places(base.graph, self.proto) else base.made
         if made != base.made:
@@ -144,8 +149,19 @@ class Search:
         self.trials.append(as_a_device_would(found, self.draft, self.job, self.proto, self.kept.best))
         return self.trials[-1]
 
-    def _quantized(self, histograms: bool = False) -> onnx.ModelProto:
-        return centred(quantize_onnx(self.proto, self.job.calibration, histograms=histograms), *self._answered)
+    def _quantized(self) -> onnx.ModelProto:
+        """Activations from their least to their largest value, or in ranges that their histograms choose: what errs less."""
+        images, aim = self._answered
+        found = {}
+        for histograms in (False, True):
+            graph = centred(quantize_onnx(self.proto, self.job.calibration, histograms=histograms), images, aim)
+            found[histograms] = square_error(graph, images, aim, shifts=False), graph
+        (whole, widest), (chosen, narrower) = found[False], found[True]
+        self.report(
+            f"error of the answers to {len(images)} calibration images: {whole**0.5:.2g} with ranges that hold everything, "
+            f"{chosen**0.5:.2g} with those that histograms choose"
+        )
+        return narrower if chosen < whole else widest
 
     def _corrected(self, graph: onnx.ModelProto) -> onnx.ModelProto | None:
         found = correct_biases(graph, self.proto, self._images(), self.stop)

@@ -47,15 +47,15 @@ def done(
 @pytest.mark.parametrize(
     ("kind", "tried", "made"),
     [
-        ("bias", ["int8", "ranges from histograms", "biases corrected"], {"biases_corrected"}),
+        ("bias", ["int8", "biases corrected"], {"biases_corrected"}),
         (
             "outlier",
-            ["int8", "ranges from histograms", "biases corrected", "1 layer in float"],
+            ["int8", "biases corrected", "1 layer in float"],
             {"biases_corrected", "layers_in_float"},
         ),
         (
             "logits",
-            ["int8", "ranges from histograms", "1 layer in float", "2 layers in float", "logits refitted"],
+            ["int8", "1 layer in float", "2 layers in float", "logits refitted"],
             {"layers_in_float", "logit_scale", "logit_shift_0", "logit_shift_1"},
         ),
     ],
@@ -107,7 +107,7 @@ def test_an_embedding_has_no_logits_to_refit_and_goes_back_to_float_step_by_step
     recipe = with_gate(Recipe(), engines=("onnx",), calibration_images=8, max_drop=0.0)
     manifest, found, said = done(model, DATA, tmp_path / "model.efm", recipe)
     names = [each["name"] for each in found["trials"]]
-    assert names[:5] == ["int8", "ranges from histograms", "biases corrected", "1 layer in float", "2 layers in float"]
+    assert names[:4] == ["int8", "biases corrected", "1 layer in float", "2 layers in float"]
     assert "logits refitted" not in names
     excess = {each["name"]: each["excess"] for each in found["trials"]}
     assert excess[names[-1]] == min(excess.values()) < excess["int8"]
@@ -123,7 +123,6 @@ def test_if_nothing_passes_the_refused_bundle_holds_the_best(
     manifest, found, said = done(planted("outlier"), pictures, out)
     assert [each["name"] for each in found["trials"]] == [
         "int8",
-        "ranges from histograms",
         "biases corrected",
         "1 layer in float",
         "logits refitted",
@@ -140,7 +139,7 @@ def test_if_nothing_passes_the_refused_bundle_holds_the_best(
 def test_no_trial_starts_after_its_time(pictures: Path, tmp_path: Path) -> None:
     manifest, found, said = done(planted("bias"), pictures, tmp_path / "model.efm", with_gate(minutes=1e-6))
     assert [each["name"] for each in found["trials"]] == ["int8"]
-    assert any("1e-06 minutes are over before the trial 'ranges from histograms'" in line for line in said)
+    assert any("1e-06 minutes are over before the trial 'biases corrected'" in line for line in said)
     assert manifest.refused is not None
 
 
@@ -149,7 +148,7 @@ def test_time_that_runs_out_while_layers_are_ranked_is_said_too(
 ) -> None:
     monkeypatch.setattr(search, "rank", lambda *_: None)
     manifest, found, said = done(planted("outlier"), pictures, tmp_path / "model.efm")
-    assert [each["name"] for each in found["trials"]] == ["int8", "ranges from histograms", "biases corrected"]
+    assert [each["name"] for each in found["trials"]] == ["int8", "biases corrected"]
     assert any("minutes are over before the trial '1 layer in float'" in line for line in said)
     assert manifest.refused is not None
 
