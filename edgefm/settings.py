@@ -1,6 +1,6 @@
-"""Read a recipe: a YAML file, then `--set a.b=c` on top, checked against `spec/recipe.py`.
+"""Read a recipe: a YAML file, then `--set a.b=c` on top, checked against `spec/recipe.py`; and a gate's limits.
 
-Not the recipe's names, ranges or defaults: those are in `spec/recipe.py`.
+Not their names, ranges or defaults: those are in `spec/recipe.py` and `spec/gate.py`.
 
 PyYAML's own rules are those of YAML 1.1: `1e-3` is a string, `no` is false, `1:30` is 90, a repeated key wins silently.
 Here scalars follow the YAML 1.2 core schema (section 10.3.2), and what cannot be meant is refused with its line.
@@ -31,7 +31,9 @@ from msgspec.inspect import (
 )
 
 from .errors import InputError
+from .spec.gate import DEFAULTS, Gate
 from .spec.recipe import DataRecipe, Recipe
+from .spec.task import TaskKind
 
 
 class _Loader(yaml.SafeLoader):
@@ -134,23 +136,40 @@ def load_recipe(
         raise _explained(error, tree, origin) from error
 
 
+def load_gate(file: str | Path | None, kind: TaskKind) -> Gate:
+    """The gate of a task: its defaults, with the file over them; `null` there leaves a number out of the verdict.
+
+    Raises:
+        InputError: names what was found and what is allowed.
+    """
+    usual = DEFAULTS[kind]
+    if file is None:
+        return usual
+    origin, tree = {"": str(file)}, _read(Path(file), "gate", "auc: 0.01")
+    _refuse_unknown(tree, type_info(Gate), "", origin)
+    try:
+        return msgspec.convert(msgspec.to_builtins(usual) | tree, Gate)
+    except msgspec.ValidationError as error:
+        raise _explained(error, tree, origin, Gate) from error
+
+
 def data_changes(data: DataRecipe) -> str:
     """The settings of `data` that are not the defaults, as "data.val=0.3, data.seed=1"; "" if all are."""
     usual = msgspec.to_builtins(DataRecipe())
     return ", ".join(f"data.{key}={value}" for key, value in msgspec.to_builtins(data).items() if value != usual[key])
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, what: str = "recipe", example: str = "student: tiny") -> dict[str, Any]:
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"the recipe {file} cannot be read ({reason})", do="check the path after --recipe") from error
+        raise InputError(f"the {what} {file} cannot be read ({reason})", do=f"check the path after --{what}") from error
     tree = parse_yaml(text, str(file))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise InputError(f"{file} holds {_shown(tree)}", expected="names with values, for example `student: tiny`")
+        raise InputError(f"{file} holds {_shown(tree)}", expected=f"names with values, for example `{example}`")
     return tree
 
 
@@ -198,10 +217,10 @@ def _where(path: str, origin: dict[str, str]) -> str:
     return origin[""]
 
 
-def _explained(error: msgspec.ValidationError, tree: Any, origin: dict[str, str]) -> InputError:
+def _explained(error: msgspec.ValidationError, tree: Any, origin: dict[str, str], struct: type = Recipe) -> InputError:
     match = re.search(r"at `\$\.?([^`]*)`", str(error))
     path = match.group(1) if match else ""
-    kind: Type = type_info(Recipe)
+    kind: Type = type_info(struct)
     found = tree
     for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", path):
         if isinstance(kind, StructType):
@@ -212,7 +231,7 @@ def _explained(error: msgspec.ValidationError, tree: Any, origin: dict[str, str]
             kind = next(each for each in kind.types if not isinstance(each, NoneType))
             kind = kind.item_types[int(step[1:-1])] if isinstance(kind, TupleType) else kind
         found = found[int(step[1:-1])] if step.startswith("[") else found[step]
-    return InputError(f"{_where(path, origin)}: {path or 'the recipe'} is {_shown(found)}", expected=describe(kind))
+    return InputError(f"{_where(path, origin)}: {path or 'the whole'} is {_shown(found)}", expected=describe(kind))
 
 
 def _shown(value: Any) -> str:

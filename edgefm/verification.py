@@ -35,6 +35,8 @@ def verify(
     data: str | Path,
     *,
     against: Any,
+    gate: str | Path | None,
+    seal: bool,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -54,7 +56,8 @@ def verify(
         ParityError: an answer that is not a finite number.
     """
     from .data import clusters
-    from .settings import load_recipe
+    from .settings import load_gate, load_recipe
+    from .verify.gate import askable
     from .verify.verdict import verdict
 
     if out is not None:
@@ -63,6 +66,10 @@ def verify(
         bundle = _open(path, allow_refused, opened)
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
+        limits = None
+        if gate is not None or against is not None:
+            limits = load_gate(gate, bundle.manifest.task.kind)
+            limits = askable(limits, bundle.manifest.task, dataset.labels is not None, given=gate is not None)
         reference = None
         if against is not None:
             reference = _reference(against, settings, trust_remote_code, allow_refused, opened)
@@ -74,9 +81,12 @@ def verify(
             about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
+            gate=limits,
         )
     if out is not None:
         _write(out, found)
+    if seal:
+        report(f"sealed into {path} as {_sealed(path, found)}")
     return found
 
 
@@ -188,6 +198,22 @@ def torch_reference(against: Any, *, window: tuple[float, float] | None = None, 
     )
 
 
+def _sealed(path: Path, found: dict[str, Any]) -> str:
+    """Append the findings to the bundle, whose id stays; the name of the member, by their hash.
+
+    Raises:
+        InputError: the same findings are there already, or the file cannot be written anew.
+    """
+    import hashlib
+
+    from .bundle import append_evidence
+
+    content = _json(found)
+    name = f"evidence/verify-{hashlib.sha256(content).hexdigest()[:12]}.json"
+    append_evidence(path, name, content)
+    return name
+
+
 def _check_folder(out: Path, force: bool) -> None:
     """Raise `InputError` unless both files may be written into the folder `out`, which is made if needed."""
     from .partial import check_output
@@ -200,11 +226,15 @@ def _check_folder(out: Path, force: bool) -> None:
 
 def _write(out: Path, found: dict[str, Any]) -> None:
     """Both files, each whole or not at all."""
-    import msgspec
-
     from .partial import write_atomically
     from .verify.page import markdown
 
-    texts = (msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", markdown(found).encode())
+    texts = (_json(found), markdown(found).encode())
     for name, text in zip(FILES, texts):
         write_atomically(out / name, text)
+
+
+def _json(found: dict[str, Any]) -> bytes:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"

@@ -133,7 +133,7 @@ def show_bench(found: dict[str, Any], as_json: bool) -> int:
 
 
 def show_verify(found: dict[str, Any], as_json: bool) -> int:
-    """The tables of `verify`; 4 if parity is broken."""
+    """The tables of `verify`; 4 if parity is broken, 3 if the gate says no."""
     if as_json:
         _dump(found)
     else:
@@ -146,7 +146,9 @@ def show_verify(found: dict[str, Any], as_json: bool) -> int:
             lines += ["", section.title, *table(("", *section.head), section.lines())]
         lines += ["", *[line for each in conclusions(found) for line in wrap(each, 100)]]
         print("\n".join(lines))
-    return 0 if found["parity"]["passed"] else 4
+    if not found["parity"]["passed"]:
+        return 4
+    return 3 if found["gate"] and not found["gate"]["passed"] else 0
 
 
 def show_quickstart(found: dict[str, Any], as_json: bool) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from edgefm import VERBS
 from edgefm.cli import root
-from edgefm.settings import load_recipe
+from edgefm.settings import load_gate, load_recipe
 
 from .documents import DOCUMENTS, ROOT, blocks, commands
 
@@ -41,11 +41,14 @@ def test_make_demo_and_make_test_are_run_by_ci():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_recipe_loads(document, tmp_path: Path):
+def test_every_recipe_and_every_gate_loads(document, tmp_path: Path):
     for block in blocks(document):
         if block.language == "yaml":
             (tmp_path / "recipe.yaml").write_text(block.text)
-            load_recipe(tmp_path / "recipe.yaml")
+            if block.text.startswith("# gate.yaml"):
+                load_gate(tmp_path / "recipe.yaml", "binary")
+            else:
+                load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_the_numbers_of_the_readme_are_those_of_the_results():

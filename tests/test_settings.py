@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgefm.errors import InputError
-from edgefm.settings import load_recipe, parse_yaml
+from edgefm.settings import load_gate, load_recipe, parse_yaml
+from edgefm.spec.gate import DEFAULTS
 from edgefm.spec.recipe import Recipe
 
 
@@ -140,3 +141,32 @@ def test_the_recipe_that_a_run_wrote_is_a_recipe(tmp_path: Path):
     text = yaml.safe_dump(msgspec.to_builtins(Recipe()), sort_keys=False)
     (tmp_path / "recipe.yaml").write_text(text)
     assert load_recipe(tmp_path / "recipe.yaml") == Recipe()
+
+
+def test_a_gate_lays_its_file_over_the_defaults_of_the_task(tmp_path):
+    file = tmp_path / "gate.yaml"
+    file.write_text("auc: 1e-2\nflips: null\n")
+    assert load_gate(None, "binary") == DEFAULTS["binary"]
+    gate = load_gate(file, "binary")
+    assert (gate.auc, gate.flips, gate.sensitivity) == (0.01, None, DEFAULTS["binary"].sensitivity)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("aucc: 0.1", r"gate.yaml: unknown setting aucc; expected auc"),
+        ("auc: 0", r"gate.yaml: auc is 0; expected a number, more than 0 and at most 1 or null"),
+        ("auc: 2", r"gate.yaml: auc is 2; expected a number"),
+        ("auc: much", r"auc is \"much\"; expected a number"),
+        ("- auc", r"holds \[\"auc\"\]; expected names with values, for example `auc: 0.01`"),
+    ],
+)
+def test_a_gate_that_cannot_be_meant_is_refused(tmp_path, text, words):
+    (tmp_path / "gate.yaml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_gate(tmp_path / "gate.yaml", "binary")
+
+
+def test_a_gate_that_is_not_there_is_named_with_its_option(tmp_path):
+    with pytest.raises(InputError, match=r"the gate .*gate.yaml cannot be read .* Check the path after --gate"):
+        load_gate(tmp_path / "gate.yaml", "binary")

@@ -17,6 +17,8 @@ def verify(
     data: str | Path,
     *,
     against: Any = None,
+    gate: str | Path | None = None,
+    seal: bool = False,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -26,15 +28,19 @@ def verify(
     allow_refused: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Measure on images how right a bundle is, and what differs from its reference.
+    """Measure on images how right a bundle is, what differs from a reference, and whether it may take its place.
 
     Every variant that can run here answers for every image. Metrics at the stored threshold, changed decisions and differences
-    from the reference come with 95 % intervals by patient. Engines that disagree with each other end with exit code 4.
+    from the reference come with 95 % intervals by patient. With --against or --gate the gate speaks: the bundle passes where
+    what the images leave possible is not worse than the reference by more than a margin; else the exit code is 3. Engines
+    that disagree with each other end with exit code 4.
 
     Args:
         bundle: the .efm file.
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
+        gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
+        seal: append the findings to the bundle's evidence; its id stays the same.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
@@ -54,6 +60,8 @@ def verify(
             Path(bundle),
             data,
             against=against,
+            gate=gate,
+            seal=seal,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

@@ -42,7 +42,7 @@ class Section(NamedTuple):
 
 
 def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
-    """The tables: metrics, differences, agreement with the reference, and labels where there are several.
+    """The tables: metrics, differences, agreement with the reference, the gate, and labels where there are several.
 
     Args:
         everything: all metrics of each label and all pairs of variants, for a page of any width.
@@ -59,6 +59,8 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield Section(f"Difference from {found['reference']}, in points of 0.01", head, rows)
     if found["reference"] and others:
         yield _agreement(found, others)
+    if found["gate"]:
+        yield _gate(found["gate"])
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
@@ -104,7 +106,7 @@ def _rule(task: Record) -> str:
 def conclusions(found: Record) -> list[str]:
     """Parity, what could not run, and what to know, as sentences."""
     parity, pairs = found["parity"], [pair for pair in found["between"] if pair["exact"]]
-    lines = []
+    lines = verdict_lines(found)
     if parity["passed"]:
         if parity["inputs"]:
             lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
@@ -119,9 +121,21 @@ def conclusions(found: Record) -> list[str]:
     return lines + [f"Note: {note}." for note in found["notes"]]
 
 
+def verdict_lines(found: Record) -> list[str]:
+    """The gate's word and its reasons; nothing where it was not asked."""
+    gate = found["gate"]
+    if gate is None:
+        return []
+    against = f"not worse than {found['reference']} by the margins, shown at {100 * gate['alpha']:g} % (one-sided)"
+    if gate["passed"]:
+        return [f"THE GATE SAYS PASS: {against}."]
+    return [f"THE GATE SAYS REFUSED: it was not shown to be {against}.", *(f"- {reason}." for reason in gate["reasons"])]
+
+
 def markdown(found: Record) -> str:
     """The page `verify.md`."""
     lines = [f"# Verification of {_md(found['bundle']['name'])}", ""]
+    lines += [text for line in verdict_lines(found)[:1] for text in (f"**{_md(line)}**", "")]
     lines += [f"- {_md(line)}" for line in introduction(found)]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines.append(f"- EdgeFM {found['edgefm']}, {versions}, {_md(found['cpu']['name'])}")
@@ -149,6 +163,22 @@ def _agreement(found: Record, others: list[Record]) -> Section:
         rows.append((each["name"], cells + ([_value(each["mean_cosine"])] if cosine else [])))
     head = head[0 if flips else 2 :] + (["mean cosine"] if cosine else [])
     return Section(f"Agreement with {found['reference']}", head, rows)
+
+
+def _gate(gate: Record) -> Section:
+    """What each contender may lose at worst, beside the margin."""
+    names = list(dict.fromkeys(check["name"] for check in gate["checks"]))
+    cells = {(check["name"], check["what"]): _worst(check) for check in gate["checks"]}
+    head = [NAMES.get(what, what.replace("_", " ")) for what in gate["margins"]]
+    rows = [(name, [cells[name, what] for what in gate["margins"]]) for name in names]
+    rows.append(("margin", [_plain(f"{100 * margin:g}") for margin in gate["margins"].values()]))
+    return Section("What may be lost at worst, in points of 0.01, and the gate's margins", head, rows)
+
+
+def _worst(check: Record) -> Cell:
+    if math.isnan(check["worst"]):
+        return "undefined", ""
+    return f"{100 * check['worst']:.2f}{'' if check['passed'] else ' NO'}", ""
 
 
 def _value(interval: Record | None) -> Cell:

@@ -1,7 +1,6 @@
 """A bundle on images: every variant and the reference measured, and whether its engines agree. One record of plain values.
 
-Not the reading of data and models (the front door's), not how it looks (`page.py`), and no clinical gate: what may be lost is
-not judged here, only that engines at one precision compute the same.
+Not the reading of data and models (the front door's), not how it looks (`page.py`), not the clinical gate's rule (`gate.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ from ..bundle import Bundle
 from ..errors import InputError
 from ..runtime.cpu import cpu_features, cpu_name
 from ..runtime.engines import ENGINES
+from ..spec.gate import Gate
 from ..spec.task import Task
 from .answers import Images, collect
 from .contenders import Contender, comparable, in_fp32, variants_of
+from .gate import floors, judged
 from .intervals import DRAWS
 from .parity import LIMIT
 from .statement import LEVEL, between, statements
@@ -39,6 +40,7 @@ def verdict(
     about: Mapping[str, Any],
     seed: int,
     bar: Callable[[float, float], None],
+    gate: Gate | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -48,6 +50,7 @@ def verdict(
         reference: None for the bundle's own first fp32 variant.
         groups: `[N]`, who belongs together, such as the patient of each image.
         about: what to record of the data; no file names and no patients.
+        gate: how much worse than the reference the bundle may be; None asks for no verdict.
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -56,6 +59,7 @@ def verdict(
         `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
+        `gate`: as `gate.judged` gives it, or None.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
 
@@ -75,6 +79,8 @@ def verdict(
             "there are neither labels nor an fp32 variant that runs here, so there is nothing to compare with",
             do="name a reference with --against, or give data with labels",
         )
+    if reference is None and gate is not None:
+        raise InputError("the gate has nothing to compare the bundle with", do="name a reference with --against")
     answers = collect(images, [*outside, *own], reference=reference, embeddings=task.kind == "embedding", bar=bar)
     compared = next((each for each in answers if each.contender is reference), None)
     variants = statements(answers, compared, images.labels, groups, seed=seed, draws=draws)
@@ -100,6 +106,7 @@ def verdict(
         "between": pairs,
         "left_out": left_out,
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
+        "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
         "notes": list(_notes(variants, count, by, len(manifest.golden), images.labels is not None, task)),
     }
 

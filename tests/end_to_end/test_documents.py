@@ -10,6 +10,10 @@ import pytest
 from ..documents import blocks, commands
 from .conftest import Command, draw
 
+# Random weights on few images with random labels: what is tried are the commands, not the gates.
+LOOSE = "flips: 1\n" + "".join(f"{name}: null\n" for name in ("auc", "balanced_accuracy", "sensitivity", "specificity"))
+QUANTIZE = ("--max-drop", "1", "--max-flips", "1")
+
 
 @pytest.fixture
 def reader(copied: Command) -> Command:
@@ -18,6 +22,7 @@ def reader(copied: Command) -> Command:
     rows = "".join(f"pictures/{file.name},{'opacity' if number % 2 else 'clear'}\n" for number, file in enumerate(files))
     (copied.folder / "images.csv").write_text("file,label\n" + rows)
     shutil.copytree(copied.folder / "student", copied.folder / "runs" / "student")
+    (copied.folder / "gate.yaml").write_text(LOOSE)
     return copied
 
 
@@ -31,9 +36,9 @@ def test_the_commands_of_the_readme_run(reader: Command):
 def test_the_commands_of_each_guide_run(reader: Command, document):
     shutil.rmtree(reader.folder / "runs")
     for _, verb, *words in commands(document):
-        # Random weights on random labels: what is tried is the command, not the gate.
-        loose = [word for word in words if word not in ("--max-drop", "0.005", "--max-flips", "0.01")]
-        reader.done(verb, *loose, *(["--max-drop", "1", "--max-flips", "1"] if verb == "quantize" else []))
+        rest = [word for word in words if word not in ("--max-drop", "0.005", "--max-flips", "0.01", "--gate", "gate.yaml")]
+        gate = ("--gate", "gate.yaml") if "--against" in words and verb == "verify" else ()
+        reader.done(verb, *rest, *(QUANTIZE if verb == "quantize" else gate))
 
 
 @pytest.mark.slow
@@ -62,10 +67,11 @@ def test_the_python_of_the_readme_runs(reader: Command, monkeypatch: pytest.Monk
 def test_the_main_job_of_the_readme_runs_on_real_images(edgefm: Command, real_data: Path):
     for name, folder in (("teachers", "teachers"), ("cxr_pneumonia", "cxr_pneumonia")):
         (edgefm.folder / name).symlink_to((real_data / folder).resolve())
+    (edgefm.folder / "gate.yaml").write_text(LOOSE)
     short = {
         "distill": ("--set", "distill.epochs=1", "--set", "distill.views=1"),
-        "quantize": ("--max-drop", "1", "--max-flips", "1"),
-        "verify": (),
+        "quantize": QUANTIZE,
+        "verify": ("--gate", "gate.yaml"),
         "run": (),
     }
     for _, verb, *words in commands("README.md", "test on real data"):

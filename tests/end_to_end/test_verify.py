@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 
 from edgefm.data import load_data
 
@@ -27,7 +28,7 @@ def test_every_variant_is_measured_on_a_device_without_the_workstations_librarie
 
 
 def test_the_bundle_answers_as_the_student_it_came_from(copied):
-    text = copied.done("verify", "model.efm", "-d", DATA, "--against", "student", "-o", "proof").stdout
+    text = copied("verify", "model.efm", "-d", DATA, "--against", "student", "-o", "proof").stdout
     found = json.loads((copied.folder / "proof" / "verify.json").read_text())
     assert found["reference"] == "test_efficientnet: torch"
     full = [each for each in found["variants"] if each["precision"] == "fp32" and not each["reference"]]
@@ -39,6 +40,30 @@ def test_the_bundle_answers_as_the_student_it_came_from(copied):
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_the_gate_says_pass_or_refused_by_its_exit_code_and_seals_what_it_found(copied):
+    words = ("verify", "model.efm", "-d", DATA, "--against", "student")
+    refused = copied(*words, "--json")
+    assert refused.returncode == 3, refused.stderr  # a few images show nothing
+    found = json.loads(refused.stdout)["gate"]
+    assert not found["passed"]
+    assert any("sensitivity may be worse by" in reason for reason in found["reasons"])
+    (copied.folder / "gate.yaml").write_text(
+        "auc: null\nbalanced_accuracy: null\nsensitivity: null\nspecificity: null\nflips: 1\n"
+    )
+    before = copied.done("inspect", "model.efm", "--json").stdout
+    text = copied.done(*words, "--gate", "gate.yaml", "--seal").stdout
+    assert "THE GATE SAYS PASS: not worse than test_efficientnet: torch by the margins" in text
+    assert json.loads(copied.done("inspect", "model.efm", "--json").stdout)["id"] == json.loads(before)["id"]
+    with zipfile.ZipFile(copied.folder / "model.efm") as archive:
+        (sealed,) = (name for name in archive.namelist() if name.startswith("evidence/verify-"))
+        assert json.loads(archive.read(sealed))["gate"]["margins"] == {"flips": 1.0}
+    again = copied(*words, "--gate", "gate.yaml", "--seal")
+    assert again.returncode == 2
+    assert "already" in again.stderr
+    asked = copied("verify", "model.efm", "-d", "images", "--split", "all", "--gate", "gate.yaml")  # no labels: decisions only
+    assert asked.returncode in (0, 3), asked.stderr
+
+
 def test_what_cannot_be_measured_is_said_in_a_line(copied):
     for words, said in (
         (("-d", "nowhere.csv"), "there is no data at nowhere.csv"),
@@ -46,6 +71,7 @@ def test_what_cannot_be_measured_is_said_in_a_line(copied):
         (("-d", DATA, "--against", "nothing.efm"), "nothing.efm"),
         (("-d", DATA, "-o", "images/0.png"), "is a file"),
         (("-d", DATA, "--set", "data.positve=x"), "data.positve"),
+        (("-d", DATA, "--gate", "nothing.yaml"), "the gate nothing.yaml cannot be read"),
     ):
         ended = copied("verify", "model.efm", *words)
         assert ended.returncode == 2, ended.stderr

@@ -47,6 +47,7 @@ def record(**fields: Any) -> dict[str, Any]:
         "between": [pair],
         "left_out": {"openvino-fp32": "OpenVINO is not installed"},
         "parity": {"passed": True, "limit": 1e-3, "inputs": 9, "reasons": []},
+        "gate": None,
         "notes": ["something to know"],
         **fields,
     }  # fmt: skip

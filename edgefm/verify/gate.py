@@ -1,0 +1,147 @@
+"""The clinical gate: whether a model may take its reference's place, from intervals and not from points.
+
+Non-inferiority (Blackwelder 1982; FDA 2016): a model passes where the worst loss that the images leave possible is smaller than
+the margin. With a two-sided interval of 95 % that is a one-sided test at 2.5 %: of models that are worse by the margin, one in
+forty passes. A model is not refused because it was shown to be worse, but because it was not shown to be as good: few images
+refuse more.
+
+    passes:  worst < margin,   worst = the end of the interval of the loss, and at least  floor(n) = 1 - 0.025^(1/n)
+
+The floor is what a loss that never happened to n patients may still be (Clopper and Pearson 1934, one-sided): where decisions
+did not change at all, every draw of the bootstrap says 0. Of a mean over classes it is the mean of the classes' floors.
+
+Not the intervals (`intervals.py`), and not the gate between int8 and fp32 of one model (`quantize/decide.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..spec.gate import Gate
+from ..spec.task import Task
+
+Array = npt.NDArray[Any]
+ALPHA = 0.025
+LOWER_IS_BETTER = ("brier",)
+
+
+def judged(records: Sequence[Mapping[str, Any]], gate: Gate, floors: Mapping[str, float]) -> dict[str, Any]:
+    """The verdict over all contenders that are not the reference: a device may run any of them, so all have to pass.
+
+    Args:
+        records: as `statement.statements` gives them, with a reference among them. floors: as `floors` gives them.
+
+    Returns:
+        `passed`; `alpha`, of the one-sided test; `margins`, by name; `reasons`, a sentence for each check that fails; and
+        `checks`: `name` (of the contender), `what`, `loss`, `worst` (NaN where the images do not define it), `margin` and
+        `passed`.
+    """
+    checks = [each for record in records if not record["reference"] for each in _checks(record, gate, floors)]
+    return {
+        "passed": bool(checks) and all(each["passed"] for each in checks),
+        "alpha": ALPHA,
+        "margins": gate.margins(),
+        "reasons": [_reason(each) for each in checks if not each["passed"]],
+        "checks": checks,
+    }
+
+
+def floors(labels: Array | None, groups: Array, task: Task) -> dict[str, float]:
+    """What a loss that was never seen may still be, by what is judged; 1 where nobody could show it.
+
+    Args:
+        labels: as `Scores` takes them; for an embedding any classes; None without. groups: `[N]`, who belongs together.
+    """
+    everyone = _floor(len(np.unique(groups)))
+    found = {"flips": everyone, "knn_accuracy": everyone}
+    if labels is None or task.kind == "embedding":
+        return found
+    truth = labels.astype(bool) if task.kind == "multilabel" else labels[:, None] == np.arange(len(task.labels))
+    if task.kind == "binary":
+        truth = truth[:, 1:]
+    with_it = [_floor(len(np.unique(groups[column]))) for column in truth.T if column.any()]
+    without = [_floor(len(np.unique(groups[~column]))) for column in truth.T if not column.all()]
+    sensitivity, specificity = _mean(with_it), _mean(without)
+    balanced = sensitivity if task.kind == "multiclass" else (sensitivity + specificity) / 2
+    return found | {"sensitivity": sensitivity, "specificity": specificity, "balanced_accuracy": balanced}
+
+
+def askable(gate: Gate, task: Task, labelled: bool, *, given: bool) -> Gate:
+    """The gate without what these data and this task cannot answer.
+
+    Args:
+        given: whether somebody asked for this gate; then such a margin is an error.
+
+    Raises:
+        InputError: it asks for what is not there, or nothing is left.
+    """
+    classes = task.kind != "embedding"
+    names = {"mean_cosine"} if not classes else {"flips"}
+    if labelled:
+        names |= {"auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "brier"} if classes else {"knn_accuracy"}
+    missing = [name for name in gate.margins() if name not in names]
+    if missing and given:
+        why = "the data have no labels" if not labelled else f"the task is {task.kind}"
+        raise InputError(
+            f"the gate judges {', '.join(missing)}, but {why}",
+            expected=f"margins of {', '.join(sorted(names))}",
+            do=f"set {missing[0]} to null in the gate's file",
+        )
+    left = Gate(**{name: margin for name, margin in gate.margins().items() if name in names})
+    if not left.margins():
+        raise InputError("the gate judges nothing", expected=f"a margin of {' or '.join(sorted(names))}")
+    return left
+
+
+def _checks(record: Mapping[str, Any], gate: Gate, least: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    for what, margin in gate.margins().items():
+        loss, worst = _lost(record, what)
+        worst = max(worst, least.get(what, 0.0)) if math.isfinite(worst) else math.nan
+        yield {
+            "name": record["name"],
+            "what": what,
+            "loss": loss,
+            "worst": worst,
+            "margin": margin,
+            "passed": bool(worst < margin),  # not a number is not smaller
+        }
+
+
+def _lost(record: Mapping[str, Any], what: str) -> tuple[float, float]:
+    """The loss, and the end of its interval on the bad side; NaN where there is none."""
+    if what == "flips":
+        interval = (record["flips"] or {}).get("share")
+        sign = 1
+    elif what == "mean_cosine":
+        interval, sign = record["mean_cosine"], -1
+    else:
+        interval, sign = record["difference"].get(what), 1 if what in LOWER_IS_BETTER else -1
+    if interval is None:
+        return math.nan, math.nan
+    start = 1.0 if what == "mean_cosine" else 0.0
+    return start + sign * interval["value"], start + sign * interval["high" if sign == 1 else "low"]
+
+
+def _reason(check: Mapping[str, Any]) -> str:
+    what, margin = check["what"].replace("_", " "), f"{check['margin']:g}"
+    if math.isnan(check["worst"]):
+        return f"{check['name']}: {what} cannot be judged, the images do not define it"
+    if check["what"] == "flips":
+        return (
+            f"{check['name']}: up to {100 * check['worst']:.1f} % of decisions may change (margin {100 * check['margin']:g} %)"
+        )
+    return f"{check['name']}: {what} may be worse by {check['worst']:.3f} (margin {margin})"
+
+
+def _floor(count: int) -> float:
+    return float(1 - ALPHA ** (1 / count)) if count else 1.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 1.0

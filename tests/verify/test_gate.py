@@ -1,0 +1,140 @@
+"""The gate's word comes from the end of an interval, and what the images cannot show is not assumed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgefm.errors import InputError
+from edgefm.spec.gate import DEFAULTS, Gate
+from edgefm.spec.task import TaskKind, make_task
+from edgefm.verify.gate import ALPHA, askable, floors, judged
+from edgefm.verify.statement import statements
+
+from .people import BINARY, Greys, answered, contender
+
+NONE: dict[str, float] = {}
+
+
+def interval(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "undefined": 0}
+
+
+def record(name: str = "onnx-int8", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "reference": False, "difference": {}, "flips": None, "mean_cosine": None, **fields}
+
+
+def flips(low: float, share: float, high: float) -> dict[str, Any]:
+    return {"count": round(100 * share), "of": 100, "share": interval(share, low, high)}
+
+
+@pytest.mark.parametrize(("low", "passes"), [(-0.0199, True), (-0.02, False), (-0.03, False)])
+def test_the_end_of_the_interval_decides_and_not_the_value(low: float, passes: bool) -> None:
+    found = judged([record(difference={"auc": interval(0.01, low, 0.04)})], Gate(auc=0.02), NONE)
+    assert found["passed"] is passes
+    assert found["checks"][0]["loss"] == -0.01
+    assert found["checks"][0]["worst"] == -low
+    assert len(found["reasons"]) == (not passes)
+
+
+def test_of_brier_a_rise_is_the_loss() -> None:
+    found = judged([record(difference={"brier": interval(0.02, -0.05, 0.03)})], Gate(brier=0.04), NONE)
+    assert found["passed"]
+    assert found["checks"][0]["worst"] == 0.03
+    assert not judged([record(difference={"brier": interval(0.0, -0.05, 0.05)})], Gate(brier=0.04), NONE)["passed"]
+
+
+def test_of_a_cosine_what_is_missing_to_one_is_the_loss() -> None:
+    found = judged([record(mean_cosine=interval(0.98, 0.97, 0.99))], Gate(mean_cosine=0.05), NONE)
+    assert found["passed"]
+    assert found["checks"][0]["worst"] == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("missing", [interval(math.nan, math.nan, math.nan), interval(0.0, math.nan, math.nan), None])
+def test_what_has_no_interval_is_not_shown(missing: dict[str, Any] | None) -> None:
+    found = judged([record(difference={} if missing is None else {"auc": missing})], Gate(auc=0.5), NONE)
+    assert not found["passed"]
+    assert found["reasons"] == ["onnx-int8: auc cannot be judged, the images do not define it"]
+
+
+def test_every_contender_has_to_pass_and_the_reference_is_none() -> None:
+    good, bad = (record(name, flips=flips(0, 0.01, high)) for name, high in (("good", 0.02), ("bad", 0.12)))
+    reference = record("teacher", reference=True)
+    assert judged([reference, good], Gate(flips=0.1), NONE)["passed"]
+    found = judged([reference, good, bad], Gate(flips=0.1), NONE)
+    assert found["reasons"] == ["bad: up to 12.0 % of decisions may change (margin 10 %)"]
+    assert not judged([reference], Gate(flips=0.1), NONE)["passed"]  # nobody was judged
+
+
+def test_no_change_in_few_images_is_no_proof() -> None:
+    """0 of 30: the bootstrap says [0, 0], Clopper and Pearson that 11.6 % of others may change."""
+    never = record(flips=flips(0, 0, 0))
+    found = judged([never], Gate(flips=0.1), floors(None, np.arange(30), BINARY))
+    assert found["checks"][0]["worst"] == pytest.approx(0.1157, abs=1e-4)
+    assert not found["passed"]
+    assert judged([never], Gate(flips=0.1), floors(None, np.arange(36), BINARY))["passed"]
+
+
+def test_several_images_of_a_patient_are_one_observation() -> None:
+    assert floors(None, np.repeat(np.arange(5), 20), BINARY)["flips"] == 1 - ALPHA ** (1 / 5)
+
+
+def test_each_class_has_the_floor_of_its_own_patients() -> None:
+    labels, groups = np.array([0] * 90 + [1] * 10), np.arange(100)
+    found = floors(labels, groups, BINARY)
+    ill, well = 1 - ALPHA ** (1 / 10), 1 - ALPHA ** (1 / 90)
+    assert found["sensitivity"] == pytest.approx(ill)
+    assert found["specificity"] == pytest.approx(well)
+    assert found["balanced_accuracy"] == pytest.approx((ill + well) / 2)
+    three = floors(np.array([0] * 90 + [2] * 10), groups, make_task("multiclass", ("a", "b", "c")))
+    assert three["sensitivity"] == three["balanced_accuracy"] == pytest.approx((ill + well) / 2)  # b never occurs
+    both = floors(np.stack([labels, np.zeros(100, int)], axis=1), groups, make_task("multilabel", ("a", "b")))
+    assert both["sensitivity"] == pytest.approx(ill)
+    assert both["specificity"] == pytest.approx((well + 1 - ALPHA ** (1 / 100)) / 2)
+
+
+def test_one_class_only_leaves_the_other_unshown() -> None:
+    assert floors(np.zeros(50, int), np.arange(50), BINARY)["sensitivity"] == 1
+
+
+def statement(probability: Any, patients: int = 400) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """A reference that is right but near the middle, and another model beside it."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, patients)
+    levels = np.clip(128 + 60 * (2 * truth - 1) + random.normal(0, 45, patients), 0, 255).astype(int)
+    images = Greys(levels.tolist(), truth)
+    answers = answered(images, contender("teacher"), contender("small", probability))
+    groups = np.arange(patients)
+    return statements(answers, answers[0], images.labels, groups, seed=0, draws=300), floors(images.labels, groups, BINARY)
+
+
+def test_an_honest_copy_passes_and_one_that_misses_more_is_refused_by_its_sensitivity() -> None:
+    records, least = statement(lambda level: level)
+    assert judged(records, DEFAULTS["binary"], least)["passed"]
+    records, least = statement(lambda level: np.clip(level - 0.12, 0, 1))
+    found = judged(records, DEFAULTS["binary"], least)
+    assert not found["passed"]
+    assert any("sensitivity may be worse by" in reason for reason in found["reasons"])
+    assert not any("auc" in reason for reason in found["reasons"])  # the order is as good as before
+    assert not any("specificity" in reason for reason in found["reasons"])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "embedding"])
+def test_every_kind_of_task_has_defaults_that_data_with_labels_can_answer(kind: TaskKind) -> None:
+    task = make_task(kind, () if kind == "embedding" else ("a", "b"))
+    assert askable(DEFAULTS[kind], task, True, given=True) == DEFAULTS[kind]
+
+
+def test_without_labels_the_defaults_judge_decisions_only_and_a_file_that_asks_for_more_is_refused() -> None:
+    assert askable(DEFAULTS["binary"], BINARY, False, given=False) == Gate(flips=0.1)
+    embedding = make_task("embedding")
+    assert askable(DEFAULTS["embedding"], embedding, False, given=False) == Gate(mean_cosine=0.05)
+    with pytest.raises(InputError, match="the gate judges auc, but the data have no labels; expected margins of flips"):
+        askable(Gate(auc=0.01, flips=0.1), BINARY, False, given=True)
+    with pytest.raises(InputError, match="judges flips, but the task is embedding"):
+        askable(Gate(flips=0.1), embedding, True, given=True)
+    with pytest.raises(InputError, match="the gate judges nothing"):
+        askable(Gate(), BINARY, True, given=True)
