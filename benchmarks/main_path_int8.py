@@ -5,9 +5,9 @@ Not a timing, and not the choice of the students. Run `main_path.py` first, with
     python benchmarks/main_path_int8.py [--work runs/main_path] [--seeds 0 1 2] [--epochs 6]
 
 `edgefm quantize` at its defaults, with its gate; then every variant answers for the 1,211 test images, never seen.
-Sensitivity and the like are those at the threshold that the bundle stores. Intervals are paired, by patient. What was kept, and
-so what recovered the decisions: with seed 0 16 layers in float, with seed 1 corrected biases, with seed 2 2 layers in float (each
-`evidence/quantize.json` has all trials).
+Sensitivity and the like are those at the threshold that the bundle stores. Intervals are paired, by patient. What was kept,
+and so what recovered the decisions: with seed 0 16 layers in float, with seed 1 corrected biases, with seed 2 2 layers in
+float (each `evidence/quantize.json` has all trials).
 """
 
 from __future__ import annotations
