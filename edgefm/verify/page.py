@@ -21,6 +21,7 @@ NAMES = {
     "brier": "Brier",
     "knn_accuracy": "kNN accuracy",
 }
+OPERATING = {"auprc": "AUPRC", "mcc": "MCC"}
 LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal shows; Markdown has all
 
 
@@ -59,6 +60,12 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield Section(f"Difference from {found['reference']}, in points of 0.01", head, rows)
     if found["reference"] and others:
         yield _agreement(found, others)
+    if any(each["calibration"] for each in variants):
+        yield _calibration(variants)
+    if everything and any(each["operating"] for each in variants):
+        yield _operating(variants)
+    if everything and any(each["tests"] for each in variants):
+        yield _tests(found)
     if found["gate"]:
         yield _gate(found["gate"])
     for label_metric in NAMES if everything else LABEL_METRICS:
@@ -126,10 +133,10 @@ def verdict_lines(found: Record) -> list[str]:
     gate = found["gate"]
     if gate is None:
         return []
-    against = f"not worse than {found['reference']} by the margins, shown at {100 * gate['alpha']:g} % (one-sided)"
+    claim = f"at {100 * gate['alpha']:g} % (one-sided): worse than {found['reference']} by less than the margins, if at all"
     if gate["passed"]:
-        return [f"THE GATE SAYS PASS: {against}."]
-    return [f"THE GATE SAYS REFUSED: it was not shown to be {against}.", *(f"- {reason}." for reason in gate["reasons"])]
+        return [f"THE GATE SAYS PASS. Shown {claim}."]
+    return [f"THE GATE SAYS REFUSED. Not shown {claim}:", *(f"- {reason}." for reason in gate["reasons"])]
 
 
 def markdown(found: Record) -> str:
@@ -179,6 +186,48 @@ def _worst(check: Record) -> Cell:
     if math.isnan(check["worst"]):
         return "undefined", ""
     return f"{100 * check['worst']:.2f}{'' if check['passed'] else ' NO'}", ""
+
+
+def _calibration(variants: list[Record]) -> Section:
+    """How far probabilities are from what came true; 0 is best, but for resolution."""
+    head = ["ECE", "ECE, equal mass", "Brier: reliability", "resolution", "uncertainty"]
+    rows = []
+    for each in variants:
+        found = each["calibration"]
+        parts = found["brier"]
+        values = (
+            found["ece"],
+            found["ece_adaptive"],
+            parts["reliability"],
+            parts["generalized_resolution"],
+            parts["uncertainty"],
+        )
+        rows.append((each["name"], [_plain(f"{value:.3f}") for value in values]))
+    return Section("Calibration: what a probability is worth", head, rows)
+
+
+def _operating(variants: list[Record]) -> Section:
+    names = list(variants[0]["operating"])
+    head = [OPERATING.get(name, name.replace("_", " ")) for name in names]
+    rows = [(each["name"], [_value(each["operating"].get(name)) for name in names]) for each in variants]
+    return Section("Beside the stored threshold", head, rows)
+
+
+def _tests(found: Record) -> Section:
+    """McNemar's and DeLong's, for readers who expect them."""
+    tested = [each for each in found["variants"] if each["tests"]]
+    delong = any("delong" in each["tests"] for each in tested)
+    rows = []
+    for each in tested:
+        mcnemar = each["tests"]["mcnemar"]
+        cells = [_plain(mcnemar["only_one"]), _plain(mcnemar["only_other"]), _p(mcnemar["mid_p"])]
+        rows.append((each["name"], cells + ([_p(each["tests"]["delong"]["p"])] if delong else [])))
+    head = ["right alone", "reference right alone", "McNemar, mid-p", *(["DeLong, p"] if delong else [])]
+    return Section(f"Tests against {found['reference']}, each image counted for itself", head, rows)
+
+
+def _p(value: float) -> Cell:
+    return _plain("-" if math.isnan(value) else "below 0.001" if value < 0.001 else f"{value:.3f}")
 
 
 def _value(interval: Record | None) -> Cell:

@@ -29,7 +29,7 @@ class Scores:
     """
 
     def __init__(self, probabilities: Array, labels: Array, task: Task) -> None:
-        probabilities, labels = _checked(probabilities, labels, task)
+        probabilities, labels = checked(probabilities, labels, task)
         decided = np.asarray(decisions(probabilities, task))
         classes = np.arange(len(task.labels))
         multilabel = task.kind == "multilabel"
@@ -119,7 +119,7 @@ def areas(ranked: Array, first: Array) -> Array:
     return _ratio(np.diff(won[first]) - positives * before[:-1], positives * negatives)
 
 
-def _checked(probabilities: Array, labels: Array, task: Task) -> tuple[Array, Array]:
+def checked(probabilities: Array, labels: Array, task: Task) -> tuple[Array, Array]:
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if task.kind == "embedding":
         raise InputError("an embedding task has no probabilities", do="use embedding_metrics")

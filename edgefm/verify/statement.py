@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..spec.task import Task
 from .answers import Answers
+from .calibration import brier_parts, forecasts
 from .intervals import DRAWS, Interval, bootstrap_intervals
 from .metrics import knn_right
+from .operating import Operating
+from .paired import paired_tests
 from .parity import LIMIT, in_deviations
 from .scores import Scores
 
@@ -37,6 +41,9 @@ def statements(
         `metrics`: name to interval, of `metrics.task_metrics`, or for an embedding `knn_accuracy`; empty without labels.
         `difference`: name to interval, the metric less the reference's.
         `labels`: label to the metrics of it against the rest, where the task has several.
+        `operating`: name to interval, as `operating.Operating` gives them; empty without labels and for an embedding.
+        `calibration`: how far probabilities are from what came true, see `_calibration`; None where `operating` is empty.
+        `tests`: as `paired.paired_tests` gives them, against the reference; None for it and where `operating` is empty.
         `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
         embedding and without a reference.
         `mean_cosine`: interval, of the embedding with the reference's, where the task is one or there are no labels; else None.
@@ -57,7 +64,7 @@ def statements(
         return found
 
     intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed, level=LEVEL)
-    return [_record(each, reference, intervals) for each in answers]
+    return [_record(each, reference, intervals) | _beside(each, reference, labels) for each in answers]
 
 
 def between(answers: Sequence[Answers]) -> Iterator[dict[str, Any]]:
@@ -94,9 +101,12 @@ def difference(one: Answers, other: Answers) -> float | None:
 def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> Measure:
     """The numbers of one contender on any draw of the images, by their path in its record."""
     scores: Scores | None = None
+    operating: Operating | None = None
     right: Array | None = None
     if labels is not None and each.probabilities is not None:
+        assert each.decided is not None
         scores = Scores(each.probabilities, labels, each.contender.task)
+        operating = Operating(each.probabilities, each.decided, labels, each.contender.task)
     elif labels is not None and each.embedding is not None and len(each.embedding) > 1:
         right = knn_right(each.embedding, labels)
     compared = reference is not None and each is not reference
@@ -110,6 +120,8 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
             if len(scores.labels) > 1:
                 for name, values in scores.by_label(rows).items():
                     found |= {("labels", label, name): float(value) for label, value in zip(scores.labels, values)}
+        if operating is not None:
+            found |= {("operating", name): value for name, value in operating.metrics(rows).items()}
         if right is not None:  # the neighbours are those among all images: a copy of an image is no neighbour of it
             found["metrics", "knn_accuracy"] = float(right[rows].mean())
         if changed is not None:
@@ -119,6 +131,27 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
         return found
 
     return measure
+
+
+def _beside(each: Answers, reference: Answers | None, labels: Array | None) -> dict[str, Any]:
+    """What has no interval: calibration, and the tests against the reference."""
+    if labels is None or each.probabilities is None:
+        return {"calibration": None, "tests": None}
+    tests = None if reference is None or each is reference else paired_tests(each, reference, labels)
+    return {"calibration": _calibration(each.probabilities, labels, each.contender.task), "tests": tests}
+
+
+def _calibration(probabilities: Array, labels: Array, task: Task) -> dict[str, Any]:
+    """`ece`, with bins of equal width, and `ece_adaptive`, of equal mass; `brier`, its parts, by name; and `reliability`, the
+    points of the diagram, by name, a list per column of the forecasts."""
+    found, rows = forecasts(probabilities, labels, task), np.arange(len(labels))
+    parts, points = brier_parts(probabilities, labels, task), found.reliability(rows)
+    return {
+        "ece": found.ece(rows),
+        "ece_adaptive": found.ece(rows, adaptive=True),
+        "brier": parts._asdict() | {"generalized_resolution": parts.generalized_resolution},
+        "reliability": {name: values.tolist() for name, values in points._asdict().items()},
+    }
 
 
 def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[str, ...], Interval]) -> dict[str, Any]:
@@ -134,6 +167,7 @@ def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[s
         "reference": each is reference,
         "metrics": {path[1]: interval for path, interval in mine.items() if path[0] == "metrics"},
         "difference": {path[1]: interval for path, interval in mine.items() if path[0] == "difference"},
+        "operating": {path[1]: interval for path, interval in mine.items() if path[0] == "operating"},
         "labels": by_label,
         "flips": flips and _flips(each, reference, flips),
         "mean_cosine": mine.get(("mean_cosine",)),

@@ -17,7 +17,8 @@ def interval(value: float, low: float, high: float) -> dict[str, Any]:
 
 def variant(name: str, **fields: Any) -> dict[str, Any]:
     empty = {"metrics": {}, "difference": {}, "labels": {}, "flips": None, "mean_cosine": None, "largest_difference": None}
-    return {"name": name, "precision": "fp32", "reference": False, "golden": "", **empty, **fields}
+    beside = {"operating": {}, "calibration": None, "tests": None}
+    return {"name": name, "precision": "fp32", "reference": False, "golden": "", **empty, **beside, **fields}
 
 
 def record(**fields: Any) -> dict[str, Any]:
@@ -117,3 +118,51 @@ def test_a_long_list_of_labels_with_one_threshold_names_it_once() -> None:
     task = make_task("multilabel", tuple("abc"))
     told = introduction(record(task={"kind": task.kind, "labels": task.labels, "thresholds": task.thresholds}))
     assert told[2] == "multilabel: each of a, b, c from a probability of 0.5000 on"
+
+
+def gated(*checks: tuple[str, str, float, float]) -> dict[str, Any]:
+    """A gate's record; each check: contender, what, worst, margin."""
+    found = [
+        {"name": name, "what": what, "loss": 0.0, "worst": worst, "margin": margin, "passed": worst < margin}
+        for name, what, worst, margin in checks
+    ]
+    passed = all(each["passed"] for each in found)
+    margins = {what: margin for _, what, _, margin in checks}
+    reasons = [] if passed else ["onnx-int8: auc may be worse by 0.030 (margin 0.02)"]
+    return {"passed": passed, "alpha": 0.025, "margins": margins, "reasons": reasons, "checks": found}
+
+
+def test_the_gates_word_comes_first_with_what_may_be_lost_beside_each_margin() -> None:
+    found = record(gate=gated(("onnx-int8", "auc", 0.004, 0.02), ("onnx-int8", "flips", 0.011, 0.1)))
+    said = "THE GATE SAYS PASS. Shown at 2.5 % (one-sided): worse than onnx-fp32 by less than the margins, if at all."
+    assert conclusions(found)[0] == said
+    (section,) = (each for each in sections(found) if "margins" in each.title)
+    assert section.head == ["AUC", "flips"]
+    assert section.rows == [("onnx-int8", [("0.40", ""), ("1.10", "")]), ("margin", [("2", ""), ("10", "")])]
+    assert markdown(found).splitlines()[2] == f"**{said}**"
+
+
+def test_a_refusal_has_its_reasons_and_marks_what_fails() -> None:
+    found = record(gate=gated(("onnx-int8", "auc", 0.03, 0.02), ("onnx-int8", "sensitivity", math.nan, 0.05)))
+    lines = conclusions(found)
+    assert lines[0].startswith("THE GATE SAYS REFUSED. Not shown at 2.5 % (one-sided): worse than onnx-fp32 by less than")
+    assert lines[1] == "- onnx-int8: auc may be worse by 0.030 (margin 0.02)."
+    (section,) = (each for each in sections(found) if "margins" in each.title)
+    assert section.rows[0] == ("onnx-int8", [("3.00 NO", ""), ("undefined", "")])
+
+
+def test_calibration_operating_points_and_tests_have_tables_of_their_own() -> None:
+    found = record()
+    parts = {"reliability": 0.004, "generalized_resolution": 0.15, "uncertainty": 0.2}
+    for each in found["variants"]:
+        each["calibration"] = {"ece": 0.0312, "ece_adaptive": 0.0287, "brier": parts, "reliability": {}}
+        each["operating"] = {"auprc": interval(0.97, 0.96, 0.98), "sensitivity_at_0.9_specificity": interval(0.93, 0.9, 0.95)}
+    mcnemar = {"only_one": 3, "only_other": 4, "mid_p": 0.7266}
+    found["variants"][1]["tests"] = {"mcnemar": mcnemar, "delong": {"p": 0.0000123}}
+    shown = {section.title: section for section in sections(found, everything=True)}
+    calibration = shown["Calibration: what a probability is worth"]
+    assert calibration.rows[1] == ("onnx-int8", [(text, "") for text in ("0.031", "0.029", "0.004", "0.150", "0.200")])
+    assert shown["Beside the stored threshold"].head == ["AUPRC", "sensitivity at 0.9 specificity"]
+    tests = shown["Tests against onnx-fp32, each image counted for itself"]
+    assert tests.rows == [("onnx-int8", [("3", ""), ("4", ""), ("0.727", ""), ("below 0.001", "")])]
+    assert "Beside the stored threshold" not in [section.title for section in sections(found)]  # a terminal is narrow
