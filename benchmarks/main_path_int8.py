@@ -5,15 +5,15 @@ Not a timing, and not the choice of the students. Run `main_path.py` first, with
     python benchmarks/main_path_int8.py [--work runs/main_path] [--seeds 0 1 2] [--epochs 6]
 
 `edgefm quantize` at its defaults, with its gate; then every variant answers for the 1,211 test images, never seen.
-Sensitivity and the like are those at the threshold that the bundle stores. Intervals are paired, by patient. What was kept,
-and so what recovered the decisions: with seed 0 16 layers in float, with seed 1 corrected biases, with seed 2 2 layers in
-float (each `evidence/quantize.json` has all trials).
+Sensitivity and the like are those at the threshold that the bundle stores. Intervals are paired, by patient. What
+recovered the decisions is in `kept`, after `trials`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def measure(run: Path, bundle: Path, files: list[Path], truth: np.ndarray, patie
     with contextlib.suppress(GateRefused):  # the bundle is there and says so itself; `refused` is part of the result
         edgefm.quantize(run, LABELS, bundle, force=True)
     with edgefm.open_bundle(bundle) as opened:
-        manifest = opened.manifest
+        manifest, evidence = opened.manifest, json.loads(bytes(opened.view("evidence/quantize.json")))
     sizes = {
         each.name: sum(manifest.entries[file].size for graph in each.graphs.values() for file in graph.files)
         for each in manifest.variants
@@ -63,6 +63,7 @@ def measure(run: Path, bundle: Path, files: list[Path], truth: np.ndarray, patie
     outputs = {name: variant_answers(bundle, name, files) for name in names}
     threshold = manifest.task.thresholds[0]
     result: dict[str, Any] = {"refused": manifest.refused, "threshold": threshold, "recipe": manifest.recipe["quantize"]}
+    result |= {"kept": evidence["kept"], "trials": evidence["trials"]}
     result["variants"] = {name: point(outputs[name], truth, threshold) for name in names}
     result["int8"] = {}
     for engine in ENGINES:

@@ -83,9 +83,11 @@ def int8(found: dict[str, Any]) -> str:
     for name, engine in (("openvino-int8", "OpenVINO"), ("onnx-int8", "ONNX Runtime")):
         rows = [seed["int8"][name] for seed in found["seeds"].values() if name in seed["int8"]]
         if rows:
-            drop, equal = max(row["drops"]["auc"]["value"] for row in rows), min(row["equal_decisions"] for row in rows)
+            auc, sensitivity = (max(row["drops"][name]["value"] for row in rows) for name in ("auc", "sensitivity"))
+            equal = min(row["equal_decisions"] for row in rows)
             share = max(row["size_over_fp32"] for row in rows)
-            said.append(f"{engine}: AUC {-drop:+.4f}, {equal:.2%} equal decisions, {share:.3f} of the bytes")
+            losses = f"AUC {-auc:+.4f}, sensitivity {-sensitivity:+.4f}"
+            said.append(f"{engine}: {losses}, {equal:.2%} equal decisions, {share:.3f} of the bytes")
         if len(rows) < len(found["seeds"]):
             said.append(f"{engine}: the gate left out {len(found['seeds']) - len(rows)} of {seeds(found['seeds'])}")
     return "; ".join(said)
@@ -106,8 +108,12 @@ def faster(found: dict[str, Any]) -> str:
 
 def features(found: dict[str, Any]) -> str:
     rows = found["balanced_accuracy"]
-    student, teacher, rival = (rows[name]["value"] for name in ("student, probe", "teacher, probe", "supervised, probe"))
-    return f"{student:.2f} (the teacher's features {teacher:.2f}, the same student trained on labels {rival:.2f})"
+    names = ("student, probe", "with labels, probe", "teacher, probe", "supervised, probe")
+    student, both, teacher, rival = (rows[name]["value"] for name in names)
+    return (
+        f"{student:.2f} without a label, {both:.2f} beside labels "
+        f"(the teacher's features {teacher:.2f}, the same student trained on labels alone {rival:.2f})"
+    )
 
 
 ROWS: tuple[Row, ...] = (
@@ -115,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
     ("Its int8 against the best other precision of the engine", "main_path_int8", int8),
     ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),
-    ("Features alone of an int8 TFLite, no label, skin lesions: balanced accuracy of a linear probe", "features", features),
+    ("Features of an int8 TFLite, skin lesions: balanced accuracy of a linear probe", "features", features),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),

@@ -131,9 +131,10 @@ def distill(
 ) -> Path:
     """Teach a small student what a large teacher knows.
 
-    Labels are optional; in a table, images of train may lack theirs. The teacher is asked once about each random view of an
-    image, and its answers are kept: other students, losses and temperatures take them from there. A run that was stopped goes
-    on with --resume, and ends as if it had not been.
+    Labels are optional; in a table, images of train may lack theirs. With --set distill.task=data the student learns the
+    classes of the data, beside the features of a teacher that need not know them. The teacher is asked once about each
+    random view of an image, and its answers are kept: other students, losses and temperatures take them from there. A run
+    that was stopped goes on with --resume, and ends as if it had not been.
 
     Args:
         teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm. May
@@ -143,7 +144,8 @@ def distill(
         student: a preset (below) or a timm name; the recipe's if left out.
         cache: the folder for the teacher's answers, which may be deleted afterwards; teacher-cache beside OUT by default.
         without_teacher: the control arm, to see what the teacher adds: the same student, views and number of updates, from
-            labels alone. Of the teacher only the preprocessing and the names of the classes are used.
+            labels alone. Of the teacher only the preprocessing and the names of the classes are used, and those of the data
+            with distill.task=data.
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of weights, order and views.

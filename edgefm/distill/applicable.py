@@ -31,7 +31,7 @@ def applicable(
     elif not labels_differ(dataset):
         off["labels"] = "all images of train that have labels have the same: the loss on labels is switched off"
     if not known:
-        off["logits"] = ""
+        off["logits"] = "distill.task=data: the teacher's classes are not learned, only its features beside the labels"
     if not all(grids):
         who = "teacher" if not grids[0] else "student"
         off["tokens"] = f"the {who} has no grid of features: the loss on tokens is switched off"
@@ -44,6 +44,11 @@ def applicable(
         what = "embedding" if task.kind == "embedding" else "classes"
         keys = " or ".join(f"distill.losses.{name}" for name in needed)
         raise InputError(f"no loss teaches the student its {what}", do=f"give {keys} a weight")
+    if not known and not asks(left):
+        raise InputError(
+            "with distill.task=data and no weight for features or tokens nothing of the teacher is learned",
+            do="give distill.losses.features a weight, or say --without-teacher",
+        )
     return left
 
 

@@ -187,7 +187,7 @@ def _said(answers: list[Outputs | None], plan: Plan) -> Outputs | None:
     found = [each for each in answers if each is not None]
     if not found:
         return None
-    logits = [each.logits for each in found if each.logits is not None and plan.recipe.distill.task == "teacher"]
+    logits = [each.logits for each in found if each.logits is not None]
     return Outputs(blend(logits, plan.task.kind, 1.0) if logits else None, found[0].embedding)
 
 

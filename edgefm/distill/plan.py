@@ -137,6 +137,7 @@ def make_plan(
             images,
             views=min(settings.views, settings.epochs) if asks(losses) else 0,
             patches=settings.tokens if losses.tokens else 0,
+            val=known,
             seed=recipe.seed,
             augment=settings.augment,
             frame=recipe.data.frame,

@@ -33,7 +33,7 @@ class Questions:
 
     Args:
         sizes: of the teacher's answers.
-        views: how many. patches: kept of each view's grid of features; 0 for none.
+        views: how many. patches: kept of each view's grid of features; 0 for none. val: whether those of val are asked about.
         seed, augment: of the views and patches. frame: of multi-frame files.
 
     Attributes:
@@ -48,6 +48,7 @@ class Questions:
         *,
         views: int,
         patches: int,
+        val: bool = True,
         seed: int,
         augment: AugmentRecipe,
         frame: int | None,
@@ -56,11 +57,11 @@ class Questions:
         self.seed, self.augment, self.frame = seed, augment, frame
         self.patches = 0 if sizes.grid is None else min(patches, sizes.grid[1] * sizes.grid[2])
         dataset = images.dataset
-        train, val = (np.flatnonzero(dataset.splits == split) for split in ("train", "val"))
+        train, of_val = (np.flatnonzero(dataset.splits == split) for split in ("train", "val"))
         self._place = np.full(len(dataset), -1, np.int64)
         self._place[train] = np.arange(len(train))
         self.views = [_parts(f"view-{view}", view, train) for view in range(views)]
-        self.val = _parts("val", None, val)
+        self.val = _parts("val", None, of_val) if val else []
 
     @cached_property
     def key(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .job import Job
 # seconds that do not depend on the model or the images: importing the libraries, tracing, converting, loading engines
 FIXED = 15.0
 # passes of the torch model that the same image costs in other ways: rough figures, not measurements
-CALIBRATE, MEASURE = 4.0, 3.0
+CALIBRATE, MEASURE = 8.0, 3.0  # to calibrate: two kinds of ranges
 
 
 def plan(job: Job) -> list[str]:

@@ -44,6 +44,7 @@ FEW = 32  # calibration images for what runs the graph once or twice per layer
 MORE, MEMORY = 128, 2**28  # for what runs it once: `FEW`, or as many more as fit in these bytes
 WORSE = 1.25  # times the error that int8 weights of float layers may add, for a quarter of their bytes
 FIRST = "int8"
+RANGES = "edgefm.ranges"
 
 Make = Callable[[], onnx.ModelProto | None]
 Attempt = tuple[str, Mapping[str, float], Make]
@@ -145,7 +146,7 @@ class Search:
         else:
             self.report(f"{name}: measured before, taken up again")
         graph, outputs = recalled
-        found = judged(self.job, name, graph, outputs, self.truth, {**made, **folds(graph)})
+        found = judged(self.job, name, graph, outputs, self.truth, {**_ranges(graph), **made, **folds(graph)})
         self.trials.append(as_a_device_would(found, self.draft, self.job, self.proto, self.kept.best))
         return self.trials[-1]
 
@@ -158,10 +159,14 @@ class Search:
             found[histograms] = square_error(graph, images, aim, shifts=False), graph
         (whole, widest), (chosen, narrower) = found[False], found[True]
         self.report(
-            f"error of the answers to {len(images)} calibration images: {whole**0.5:.2g} with ranges that hold everything, "
-            f"{chosen**0.5:.2g} with those that histograms choose"
+            f"root mean square error of the {self.proto.graph.output[0].name} of {len(images)} calibration images: "
+            f"{whole**0.5:.2g} with ranges that hold everything, {chosen**0.5:.2g} with those that histograms choose; "
+            f"{'the latter' if chosen < whole else 'the former'} are taken"
         )
-        return narrower if chosen < whole else widest
+        if not chosen < whole:
+            return widest
+        narrower.metadata_props.add(key=RANGES, value="histograms")
+        return narrower
 
     def _corrected(self, graph: onnx.ModelProto) -> onnx.ModelProto | None:
         found = correct_biases(graph, self.proto, self._images(), self.stop)
@@ -210,3 +215,8 @@ class Search:
     def _images(self) -> np.ndarray:
         """At most `FEW` calibration images, prepared, float32 `[n, C, S, S]`."""
         return np.concatenate(list(self.job.calibration.spread(FEW)))
+
+
+def _ranges(graph: onnx.ModelProto) -> dict[str, float]:
+    """How the graph's ranges were chosen, for the manifest's evidence: "ranges_from_histograms", or nothing."""
+    return {"ranges_from_histograms": 1.0} if any(each.key == RANGES for each in graph.metadata_props) else {}

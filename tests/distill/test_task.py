@@ -33,6 +33,8 @@ def test_labels_are_learned_beside_the_features_of_a_teacher_without_classifier(
     assert "teacher" not in found
     assert "between" not in found
     assert not any("switched off" in line or "only measure" in line for line in lines)
+    assert "distill.task=data: the teacher's classes are not learned, only its features beside the labels" in lines
+    assert any("the teacher is asked 32 times" in line for line in lines)  # two views of 16 images, and none of val
 
 
 def test_the_labels_may_be_others_than_the_teacher_s(tmp_path: Path, make_data: Make, make_teacher: Any) -> None:
@@ -55,11 +57,15 @@ def test_nothing_of_the_teacher_s_thresholds_goes_along(tmp_path: Path, make_dat
     assert load_model(out).task == make_task("binary", ("bright", "dark"))
 
 
-@pytest.mark.parametrize("labels", [None, ("dark", "dark")], ids=["none", "all the same"])
-def test_without_labels_that_differ_it_is_refused(tmp_path: Path, make_data: Make, teacher: Any, labels: Any) -> None:
-    with pytest.raises(InputError):
-        run(teacher, make_data(labels=labels), tmp_path / "run", OF_DATA)
+def test_without_labels_it_is_refused(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    with pytest.raises(InputError, match=r"has no labels, and distill\.task=data learns from them"):
+        run(teacher, make_data(labels=None), tmp_path / "run", OF_DATA)
     assert not list(tmp_path.glob("run*"))
+
+
+def test_without_a_weight_for_features_nothing_of_the_teacher_is_left(tmp_path: Path, make_data: Make, teacher: Any) -> None:
+    with pytest.raises(InputError, match=r"nothing of the teacher is learned\. Give distill\.losses\.features a weight"):
+        run(teacher, make_data(), tmp_path / "run", OF_DATA, "distill.losses.features=0")
 
 
 def test_without_a_weight_for_labels_it_is_refused(tmp_path: Path, make_data: Make, teacher: Any) -> None:

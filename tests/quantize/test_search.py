@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from onnx import numpy_helper
 from PIL import Image
 
 from edgefm.bundle import open_bundle
@@ -74,12 +75,35 @@ def test_each_kind_of_damage_is_recovered_by_its_own_remedy(
     assert fp32.flips == 0
     assert int8.flips is not None
     assert int8.flips <= RECIPE.quantize.max_flips
-    assert made == {key for key in int8.evidence if "drop" not in key and not key.startswith("flips")}
+    ranges = {"ranges_from_histograms"}
+    assert made == {key for key in int8.evidence if "drop" not in key and not key.startswith("flips")} - ranges
     assert {"auc_drop", "auc_drop_low", "auc_drop_high", "flips_low", "flips_high"} <= set(int8.evidence)
     assert any("the gate says no to the first int8: onnx-int8: " in line for line in said)
     assert "the gate says yes, on 32 images, which can prove no more than" in said[-1]
     assert found["chosen_among"] == len(tried)
     assert any(f"was chosen among {len(tried)} trials on these same images" in line for line in said)
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["that hold everything", "from histograms"])
+def test_of_two_kinds_of_ranges_the_one_that_errs_less_is_taken_and_named(
+    damaged: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = search.quantize_onnx
+
+    def worse(proto: Any, calibration: Any, *, histograms: bool) -> Any:
+        graph = make(proto, calibration, histograms=histograms)
+        if histograms == damaged:
+            scales = {node.input[1] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+            for each in graph.graph.initializer:
+                if each.name in scales:
+                    each.CopyFrom(numpy_helper.from_array(np.asarray(3 * numpy_helper.to_array(each)), each.name))
+        return graph
+
+    monkeypatch.setattr(search, "quantize_onnx", worse)
+    manifest, _, said = done(planted("bias"), pictures, tmp_path / "model.efm")
+    assert ("ranges_from_histograms" in manifest.variants[1].evidence) == (not damaged)
+    (line,) = (line for line in said if "calibration images: " in line and "are taken" in line)
+    assert line.endswith("the former are taken" if damaged else "the latter are taken")
 
 
 def test_several_labels_are_refitted_each_with_its_own_threshold(pictures: Path, tmp_path: Path) -> None:
