@@ -7,7 +7,8 @@ Not accuracy (`main_path.py`, `main_path_int8.py`). Run those first, with the sa
 Warm: loaded models, contenders in turn, from a JPEG file to the answer: one answer each, so that every contender finds the
 caches full of the others' weights, and rows of ten, of which the first does not count. Fresh: a new process each, to its
 answer, and its peak memory. The student runs the variant that the device chooses. The teacher's torch is channels-last, in
-fp32 and in bf16, and its OpenVINO has a static shape, in f32 and in bf16: each is quoted at its faster precision.
+fp32 and in bf16, and its OpenVINO has a static shape, in f32 and in bf16: each is quoted at its faster precision. A processor
+without bf16 has a result file of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import numpy as np
 from first_answer import EDGEFM, PREPARE, TORCH, python
 from main_path import ROOT, TEACHER, folder, test_images, workplace
 from measure import alternate, latency, process, ratio, save, timing
+
+from edgefm.runtime.cpu import runs_bf16
 
 TARGETS = {"warm, teacher in torch": 10.0, "warm, teacher in OpenVINO": 3.0, "fresh, teacher in torch": 4.0, "memory": 5.0}
 ROW = 10  # answers, the first not counted
@@ -49,7 +52,7 @@ def main() -> None:
         "memory": round(fresh["teacher in torch"]["peak_mib"] / fresh["student"]["peak_mib"], 2),
     }
     save(
-        "main_path_speed",
+        "main_path_speed" if runs_bf16() else "main_path_speed_without_bf16",
         {
             "threads": options.threads,
             "variant": chosen,

@@ -69,7 +69,7 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
         export(folder / "without_teacher", folder / "without_teacher.efm", recipe=recipe, report=_silent)
         report("4/5  int8, and what it changes")
         with suppress(GateRefused):
-            quantize(folder / "student", data, folder / "model.efm", recipe=recipe, report=report)
+            quantize(folder / "student", data, folder / "model.efm", **common)
         refused, verdict = _gate(folder / "model.efm")
         report("5/5  all of them answer for test images that none has seen, and for the clock")
         rows, example = _compare(folder, dataset.take(dataset.of("test")), recipe.seed, bar)

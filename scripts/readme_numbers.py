@@ -121,6 +121,7 @@ ROWS: tuple[Row, ...] = (
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
     ("Its int8 against the best other precision of the engine", "main_path_int8", int8),
     ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),
+    ("The same on a processor without bf16", "main_path_speed_without_bf16", faster),
     ("Features of an int8 TFLite, skin lesions: balanced accuracy of a linear probe", "features", features),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),

@@ -235,18 +235,20 @@ def quantize(
     from ..quantize import quantize as quantize_model
 
     options = {"quantize.engines": list(engines) or None, "quantize.max_drop": max_drop, "quantize.max_flips": max_flips}
-    return quantize_model(
-        model,
-        data,
-        Path(out),
-        recipe=read_recipe(recipe, set, base=recorded(model), seed=seed, **options),
-        licence=licence,
-        trust_remote_code=trust_remote_code,
-        resume=resume,
-        force=force,
-        dry_run=dry_run,
-        report=say,
-    )
+    with Bar() as bar:
+        return quantize_model(
+            model,
+            data,
+            Path(out),
+            recipe=read_recipe(recipe, set, base=recorded(model), seed=seed, **options),
+            licence=licence,
+            trust_remote_code=trust_remote_code,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            report=say,
+            bar=bar,
+        )
 
 
 def export(

@@ -8,6 +8,8 @@ Not NNCF's settings (`nncf.py`), not the gate's rule (`decide.py`) and not what 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ..export.onnx import export_onnx
 from ..partial import check_output, working_folder
 from ..runtime.cpu import runs_bf16
 from ..spec.recipe import Recipe
+from ..train.progress import no_bar
 from ..verify.parity import Predictor
 from .conclude import BF16, concluded, findings_of, identity, record
 from .job import Job, load_job
@@ -48,6 +51,7 @@ def quantize(
     force: bool = False,
     dry_run: bool = False,
     report: Report = print,
+    bar: Callable[[float, float], None] = no_bar,
 ) -> Path:
     """Make a model int8 and write a bundle with its fp32 and int8 variants, unless decisions change.
 
@@ -63,6 +67,7 @@ def quantize(
             been stopped, unless its minutes end the search: how many trials fit in them is never the same twice.
         dry_run: report what would be done, with minutes, disk and memory; write nothing.
         report: takes a line at a time, the table of what int8 costs before anything is written.
+        bar: takes the share done of the images that are being answered, 0 to 1, and the seconds left; from 0 for each trial.
 
     Returns:
         `out`.
@@ -76,6 +81,7 @@ def quantize(
     out = Path(out)
     check_output(out, force, ".efm")
     job = load_job(model, data, recipe, licence=licence, trust_remote_code=trust_remote_code, look=not dry_run)
+    job = replace(job, bar=bar)
     for line in job.notes():
         report(line)
     if dry_run:
@@ -145,7 +151,7 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
 def _others(job: Job, draft: Draft, beside: Path) -> dict[str, dict[str, np.ndarray]]:
     """What the torch model, under "fp32", the fp32 variants and bf16 answer on `val`."""
     with draft.tried(beside) as trial:
-        return measure(job.dataset, job.val, job.prepare, _predictors(job, trial))
+        return measure(job.dataset, job.val, job.prepare, _predictors(job, trial), job.bar)
 
 
 def _speeds(job: Job, draft: Draft, beside: Path) -> dict[str, Timing]:

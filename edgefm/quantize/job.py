@@ -5,6 +5,7 @@ Not the work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..models import LoadedModel
 from ..runtime.cpu import usable_threads
 from ..runtime.preprocess import Preprocessor
 from ..spec.recipe import Recipe
+from ..train.progress import no_bar
 from .calibrate import SPLIT, Calibration, choose, describe
 
 
@@ -31,6 +33,7 @@ class Job:
     Attributes:
         model: with the recipe's window, if it states one.
         calibration: images of the `calibrate` split. val: int64 `[n]`, positions of the `val` images.
+        bar: takes the share of the images that are being answered, 0 to 1, and the seconds left.
     """
 
     model: LoadedModel
@@ -39,6 +42,7 @@ class Job:
     prepare: Preprocessor
     calibration: Calibration
     val: np.ndarray
+    bar: Callable[[float, float], None] = no_bar
 
     @property
     def labels(self) -> np.ndarray | None:

@@ -199,7 +199,8 @@ class Search:
         job, graph = self.job, self.best.graph
         indexes = job.calibration.indexes
         small = int8_outputs(self.draft, job, self.proto, graph, indexes, self.kept.best)
-        torch = measure(job.dataset, indexes, job.prepare, {"fp32": lambda batch: reference(job.model, batch)})
+        fp32 = {"fp32": lambda batch: reference(job.model, batch)}
+        torch = measure(job.dataset, indexes, job.prepare, fp32, job.bar)
         logits = np.concatenate([found["logits"] for found in small.values()])
         aim = np.concatenate([torch["fp32"]["logits"]] * len(small))
         return folded(graph, refit(logits, aim, job.model.task), job.model.task)

@@ -102,7 +102,7 @@ def int8_outputs(
     """
     with _int8_alone(draft, job, proto, graph).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
-        return measure(job.dataset, indexes, job.prepare, predictors)
+        return measure(job.dataset, indexes, job.prepare, predictors, job.bar)
 
 
 def _int8_alone(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto) -> Draft:

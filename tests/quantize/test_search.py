@@ -160,6 +160,15 @@ def test_if_nothing_passes_the_refused_bundle_holds_the_best(
         Session(out)
 
 
+def test_each_trial_shows_how_far_it_is(pictures: Path, tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+    done(planted("bias"), pictures, tmp_path / "model.efm", bar=lambda share, left: seen.append((share, left)))
+    assert [share for share, _ in seen].count(1.0) == 3  # fp32, int8, corrected biases: each to its end
+    shares = [share for share, _ in seen][: [share for share, _ in seen].index(1.0) + 1]
+    assert shares == sorted(shares) == [(number + 1) / len(shares) for number in range(len(shares))]
+    assert all(left >= 0 for _, left in seen)
+
+
 def test_no_trial_starts_after_its_time(pictures: Path, tmp_path: Path) -> None:
     manifest, found, said = done(planted("bias"), pictures, tmp_path / "model.efm", with_gate(minutes=1e-6))
     assert [each["name"] for each in found["trials"]] == ["int8"]
