@@ -80,7 +80,8 @@ def save(name: str, payload: Mapping[str, Any]) -> Path:
     """Write `results/NAME.json` with the machine's facts inside; also print it."""
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / f"{name}.json"
-    text = json.dumps({"script": f"benchmarks/{name}.py", "machine": machine(), **payload}, indent=1, default=_plain)
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    text = json.dumps({"script": script, "machine": machine(), **payload}, indent=1, default=_plain)
     out.write_text(text + "\n")
     print(text)
     return out

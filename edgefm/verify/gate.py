@@ -5,7 +5,14 @@ the margin. With a two-sided interval of 95 % that is a one-sided test at 2.5 %:
 forty passes. A model is not refused because it was shown to be worse, but because it was not shown to be as good: few images
 refuse more.
 
-    passes:  worst < margin,   worst = the end of the interval of the loss, and at least  floor(n) = 1 - 0.025^(1/n)
+    passes:  worst < margin,   worst = loss + w (end of its interval - loss),   and at least  floor(n) = 1 - 0.025^(1/n)
+    w = sqrt(q (1 - q) / (p (1 - p))), at least 1;   p: what the model has, q: what it would have if it were worse by the margin
+
+The bootstrap sees how much the model varies as it is; the test has to hold for one that is worse by the margin, and shares vary
+more the nearer they are to one half. So w takes the variance to where the claim is tested, as a score test does (Farrington and
+Manning 1990). Without it, in simulations with 300 patients, 4.1 % of models passed whose sensitivity was worse by 0.05, the
+margin, and 3.8 % whose AUC was worse by 0.02; `benchmarks/gate_errors.py` measures it with w. Brier and cosine are no shares:
+their w is 1.
 
 The floor is what a loss that never happened to n patients may still be (Clopper and Pearson 1934, one-sided): where decisions
 did not change at all, every draw of the bootstrap says 0. Of a mean over classes it is the mean of the classes' floors.
@@ -28,7 +35,8 @@ from ..spec.task import Task
 
 Array = npt.NDArray[Any]
 ALPHA = 0.025
-LOWER_IS_BETTER = ("brier",)
+RISES = ("brier", "flips")  # what is a loss where it rises
+SHARES = ("auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "flips", "knn_accuracy")
 
 
 def judged(records: Sequence[Mapping[str, Any]], gate: Gate, floors: Mapping[str, float]) -> dict[str, Any]:
@@ -101,7 +109,9 @@ def askable(gate: Gate, task: Task, labelled: bool, *, given: bool) -> Gate:
 
 def _checks(record: Mapping[str, Any], gate: Gate, least: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     for what, margin in gate.margins().items():
-        loss, worst = _lost(record, what)
+        loss, reach, p = _lost(record, what)
+        q = margin if what == "flips" else p + loss - margin
+        worst = loss + _wider(p, q) * reach if what in SHARES else loss + reach
         worst = max(worst, least.get(what, 0.0)) if math.isfinite(worst) else math.nan
         yield {
             "name": record["name"],
@@ -113,19 +123,22 @@ def _checks(record: Mapping[str, Any], gate: Gate, least: Mapping[str, float]) -
         }
 
 
-def _lost(record: Mapping[str, Any], what: str) -> tuple[float, float]:
-    """The loss, and the end of its interval on the bad side; NaN where there is none."""
-    if what == "flips":
-        interval = (record["flips"] or {}).get("share")
-        sign = 1
-    elif what == "mean_cosine":
-        interval, sign = record["mean_cosine"], -1
-    else:
-        interval, sign = record["difference"].get(what), 1 if what in LOWER_IS_BETTER else -1
+def _lost(record: Mapping[str, Any], what: str) -> tuple[float, float, float]:
+    """The loss, how far its interval reaches beyond it, and the value itself; NaN where there is none."""
+    own = {"flips": (record["flips"] or {}).get("share"), "mean_cosine": record["mean_cosine"]}
+    interval = own[what] if what in own else record["difference"].get(what)
     if interval is None:
-        return math.nan, math.nan
-    start = 1.0 if what == "mean_cosine" else 0.0
-    return start + sign * interval["value"], start + sign * interval["high" if sign == 1 else "low"]
+        return math.nan, math.nan, math.nan
+    value = interval["value"] if what in own else record["metrics"][what]["value"]
+    loss = 1 - interval["value"] if what == "mean_cosine" else interval["value"] if what in RISES else -interval["value"]
+    reach = interval["high"] - interval["value"] if what in RISES else interval["value"] - interval["low"]
+    return loss, reach, value
+
+
+def _wider(p: float, q: float) -> float:
+    """How much more a share of `q` varies than one of `p`: the ratio of their standard deviations, at least 1."""
+    at, there = p * (1 - p), q * (1 - q)
+    return max(1.0, math.sqrt(there / at)) if at > 0 and there > 0 else 1.0
 
 
 def _reason(check: Mapping[str, Any]) -> str:

@@ -1,0 +1,111 @@
+"""How often the clinical gate of `verify` errs, by simulation: it passes what is worse by the margin, or refuses what is not.
+
+Not a timing, and no real images. Simulated patients, half of them ill, have a score x ~ N(d, 1) if ill, N(0, 1) if not, which
+is the reference's; the other model sees x + e, e ~ N(0, s^2). So with Phi the normal distribution function
+
+    AUC = Phi(d / sqrt(2 (1 + s^2))),   sensitivity above c = Phi((d - c) / sqrt(1 + s^2))
+
+and s and c can be chosen such that AUC and sensitivity are worse by exactly the margin (`null`), or such that nothing is worse
+but a few decisions change (`equal`: s = 0.05). Share of simulations in which the gate passes, with Clopper-Pearson intervals of
+95 %: under `null` the type I error of both checks, nominally 2.5 %; under `equal` the power of each check and of all together.
+
+    python benchmarks/gate_errors.py [--patients 100 300 1000] [--simulations 1000] [--draws 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from measure import save
+
+from edgefm.spec.gate import DEFAULTS
+from edgefm.spec.task import make_task
+from edgefm.verify.gate import floors, judged
+from edgefm.verify.intervals import bootstrap_intervals
+from edgefm.verify.scores import Scores
+
+TASK, GATE = make_task("binary", ("well", "ill")), DEFAULTS["binary"]
+NORMAL = NormalDist()
+AT_MARGIN, EQUAL = ("auc", "sensitivity"), 0.05
+AUC, SENSITIVITY = 0.96, 0.9  # the reference's
+DISTANCE = math.sqrt(2) * NORMAL.inv_cdf(AUC)
+CUT = DISTANCE - NORMAL.inv_cdf(SENSITIVITY)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=1000)
+    options = parser.parse_args()
+    found: dict[str, Any] = {"reference": {"auc": AUC, "sensitivity": SENSITIVITY}, "margins": GATE.margins()}
+    with ProcessPoolExecutor() as pool:
+        for scenario in ("null", "equal"):
+            found[scenario] = {}
+            for patients in options.patients:
+                one = partial(simulated, scenario, patients, options.draws)
+                passed = list(pool.map(one, range(options.simulations), chunksize=20))
+                found[scenario][str(patients)] = {
+                    name: share(sum(each[name] for each in passed), len(passed)) for name in passed[0]
+                }
+                print(scenario, patients, found[scenario][str(patients)], flush=True)
+    save("gate_errors", found | {"simulations": options.simulations, "draws": options.draws})
+
+
+def model(scenario: str) -> tuple[float, float]:
+    """s, the standard deviation of the other model's error, and c, where it cuts."""
+    if scenario == "equal":
+        spread = EQUAL
+        return spread, DISTANCE - math.sqrt(1 + spread**2) * NORMAL.inv_cdf(SENSITIVITY)
+    spread = math.sqrt((DISTANCE / (math.sqrt(2) * NORMAL.inv_cdf(AUC - GATE.margins()["auc"]))) ** 2 - 1)
+    return spread, DISTANCE - math.sqrt(1 + spread**2) * NORMAL.inv_cdf(SENSITIVITY - GATE.margins()["sensitivity"])
+
+
+def simulated(scenario: str, patients: int, draws: int, seed: int) -> dict[str, bool]:
+    """Whether each check passes in one simulation, and whether all do."""
+    random = np.random.default_rng([seed, patients, len(scenario)])
+    spread, cut = model(scenario)
+    truth, groups = np.arange(patients) % 2, np.arange(patients)
+    scores = random.normal(size=patients) + DISTANCE * truth
+    models = [scores - CUT, scores + spread * random.normal(size=patients) - cut]
+    found = judged([record(models, truth, groups, seed, draws)], GATE, floors(truth, groups, TASK))
+    checks = {each["what"]: each["passed"] for each in found["checks"] if scenario == "equal" or each["what"] in AT_MARGIN}
+    return checks | {"all": found["passed"]}
+
+
+def record(models: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int, draws: int) -> dict[str, Any]:
+    """What `statement.statements` says of the second model beside the first, as far as it is gated; log odds `[N]` each."""
+    ill = [1 / (1 + np.exp(-margins)) for margins in models]
+    reference, other = (Scores(np.stack([1 - p, p], axis=1), truth, TASK) for p in ill)
+    changed = (ill[0] >= 0.5) != (ill[1] >= 0.5)
+
+    def everything(rows: np.ndarray) -> dict[tuple[str, str], float]:
+        before, after = reference.metrics(rows), other.metrics(rows)
+        differences = {("difference", name): after[name] - before[name] for name in after}
+        return {("metrics", name): value for name, value in after.items()} | differences | {("flips", ""): changed[rows].mean()}
+
+    intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed)
+    said: dict[str, Any] = {"metrics": {}, "difference": {}}
+    for (kind, name), interval in intervals.items():
+        if kind != "flips":
+            said[kind][name] = interval._asdict()
+    flips = {"share": intervals["flips", ""]._asdict()}
+    return {"name": "other", "reference": False, "mean_cosine": None, "flips": flips, **said}
+
+
+def share(count: int, of: int) -> dict[str, float]:
+    """`count` of `of`, with the interval of Clopper and Pearson."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, of).proportion_ci(0.95, "exact")
+    return {"share": count / of, "low": round(float(interval.low), 5), "high": round(float(interval.high), 5)}
+
+
+if __name__ == "__main__":
+    main()
