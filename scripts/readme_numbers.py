@@ -116,6 +116,15 @@ def features(found: dict[str, Any]) -> str:
     )
 
 
+def gate(found: dict[str, Any]) -> str:
+    said = []
+    for patients, null in found["null"].items():
+        auc, sensitivity, power = null["auc"], null["sensitivity"], found["equal"][patients]["all"]
+        worse = f"{auc['share']:.1%} by AUC, {sensitivity['share']:.1%} by sensitivity"
+        said.append(f"{int(patients):,} patients: {worse} (of equally good ones all checks pass {power['share']:.0%})")
+    return "; ".join(said)
+
+
 ROWS: tuple[Row, ...] = (
     ("Student of 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
@@ -123,6 +132,7 @@ ROWS: tuple[Row, ...] = (
     ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),
     ("The same on a processor without bf16", "main_path_speed_without_bf16", faster),
     ("Features of an int8 TFLite, skin lesions: balanced accuracy of a linear probe", "features", features),
+    ("Simulated models worse by the margin that `verify`'s gate lets pass (nominally 2.5 %)", "gate_errors", gate),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),
