@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ..runtime.decide import decisions
 from ..spec.task import Task
-from .scores import checked, ranks
+from .scores import checked, ranks, truth_of
 
 Array = npt.NDArray[Any]
 BINS = 15
@@ -241,7 +241,7 @@ def _by_column(probabilities: Array, labels: Array, task: Task) -> tuple[Array, 
     """float64 `[N, C]`, bool `[N, C]` and the decisions; C is 1 for binary, else K, each label against the rest."""
     probabilities, labels = checked(probabilities, labels, task)
     answer = np.asarray(decisions(probabilities, task))
-    true = labels.astype(bool) if task.kind == "multilabel" else labels[:, None] == np.arange(len(task.labels))
+    true = truth_of(labels, task)
     if task.kind == "binary":
         probabilities, true = probabilities[:, 1:], true[:, 1:]
     return probabilities, true, answer

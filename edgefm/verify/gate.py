@@ -32,6 +32,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..spec.gate import Gate
 from ..spec.task import Task
+from .scores import truth_of
 
 Array = npt.NDArray[Any]
 ALPHA = 0.025
@@ -70,7 +71,7 @@ def floors(labels: Array | None, groups: Array, task: Task) -> dict[str, float]:
     found = {"flips": everyone, "knn_accuracy": everyone}
     if labels is None or task.kind == "embedding":
         return found
-    truth = labels.astype(bool) if task.kind == "multilabel" else labels[:, None] == np.arange(len(task.labels))
+    truth = truth_of(labels, task)
     if task.kind == "binary":
         truth = truth[:, 1:]
     with_it = [_floor(len(np.unique(groups[column]))) for column in truth.T if column.any()]

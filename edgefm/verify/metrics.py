@@ -67,7 +67,7 @@ def embedding_metrics(embedding: Array, reference: Array, labels: Array | None =
     """
     if embedding.shape != reference.shape:
         raise InputError(f"embeddings of shape {list(embedding.shape)}", expected=f"{list(reference.shape)} as the reference")
-    metrics = {"mean_cosine": _mean([float(value) for value in (_unit(embedding) * _unit(reference)).sum(axis=1)])}
+    metrics = {"mean_cosine": mean_of_known([float(value) for value in (_unit(embedding) * _unit(reference)).sum(axis=1)])}
     if labels is not None:
         metrics["knn_accuracy"] = knn_accuracy(embedding, labels)
     return metrics
@@ -137,7 +137,8 @@ def _share(flags: Array) -> float:
     return float(np.mean(flags)) if flags.size else math.nan
 
 
-def _mean(values: list[float]) -> float:
+def mean_of_known(values: list[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 

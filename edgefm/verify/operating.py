@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..spec.task import Task
 from .curves import average_precision, mcc, sensitivity_at, specificity_at
+from .metrics import mean_of_known
+from .scores import truth_of
 
 Array = npt.NDArray[Any]
 FIXED = (0.9, 0.95)
@@ -27,9 +28,8 @@ class Operating:
     """
 
     def __init__(self, probabilities: Array, decided: Array, labels: Array, task: Task) -> None:
-        multilabel = task.kind == "multilabel"
         self.kind = task.kind
-        self.truth = labels.astype(bool) if multilabel else labels[:, None] == np.arange(len(task.labels))
+        self.truth = truth_of(labels, task)
         self.scores, self.decided, self.labels = probabilities, decided, labels
         if task.kind == "binary":
             self.truth, self.scores = self.truth[:, 1:], self.scores[:, 1:]
@@ -43,9 +43,9 @@ class Operating:
         """
         scores, truth = self.scores[rows], self.truth[rows]
         columns = range(truth.shape[1])
-        found = {"auprc": _mean([average_precision(scores[:, k], truth[:, k]) for k in columns])}
+        found = {"auprc": mean_of_known([average_precision(scores[:, k], truth[:, k]) for k in columns])}
         if self.kind == "multilabel":
-            found["mcc"] = _mean([mcc(truth[:, k], self.decided[rows, k]) for k in columns])
+            found["mcc"] = mean_of_known([mcc(truth[:, k], self.decided[rows, k]) for k in columns])
         else:
             found["mcc"] = mcc(self.labels[rows], self.decided[rows])
         if self.kind == "binary":
@@ -53,8 +53,3 @@ class Operating:
                 found[f"sensitivity_at_{fixed:g}_specificity"] = sensitivity_at(scores[:, 0], truth[:, 0], fixed)
                 found[f"specificity_at_{fixed:g}_sensitivity"] = specificity_at(scores[:, 0], truth[:, 0], fixed)
         return found
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")

@@ -33,7 +33,7 @@ class Scores:
         decided = np.asarray(decisions(probabilities, task))
         classes = np.arange(len(task.labels))
         multilabel = task.kind == "multilabel"
-        truth = labels.astype(bool) if multilabel else labels[:, None] == classes
+        truth = truth_of(labels, task)
         answer = decided.astype(bool) if multilabel else decided[:, None] == classes
         error = (probabilities - truth) ** 2
         if task.kind == "binary":
@@ -117,6 +117,11 @@ def areas(ranked: Array, first: Array) -> Array:
     negatives = np.diff(before).astype(np.float64)
     positives = len(ranked) - negatives
     return _ratio(np.diff(won[first]) - positives * before[:-1], positives * negatives)
+
+
+def truth_of(labels: Array, task: Task) -> Array:
+    """Which labels hold for each image, bool `[N, K]`; labels as `Scores` takes them."""
+    return labels.astype(bool) if task.kind == "multilabel" else np.asarray(labels[:, None] == np.arange(len(task.labels)))
 
 
 def checked(probabilities: Array, labels: Array, task: Task) -> tuple[Array, Array]:
