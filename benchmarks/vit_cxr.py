@@ -1,4 +1,4 @@
-"""A ViT-S teacher and ViT-Ti students at 224 pixels on chest X-rays, from random weights: what the teacher adds, what int8 costs.
+"""A ViT-S teacher and ViT-Ti students at 224 px on chest X-rays, from random weights: what the teacher adds, what int8 costs.
 
 Not the main path's small convolutions (`main_path.py`). `train` needs a GPU for these epochs; `prove` does not.
 
