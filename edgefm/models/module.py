@@ -35,9 +35,9 @@ def load_module(module: nn.Module, *, name: str | None = None, licence: str | No
     config: Any = getattr(module, "pretrained_cfg", None)
     preprocess = getattr(module, "preprocess", None)
     if isinstance(config, dict) and hasattr(module, "forward_head"):
-        encoder: nn.Module = TimmEncoder(
-            module, architecture=str(config.get("architecture")), arguments=dict(getattr(module, "_model_args", {}))
-        )
+        classes: Any = module.num_classes  # all that timm before 1.0.31 keeps of how a model was made
+        arguments = dict(getattr(module, "_model_args", {"num_classes": int(classes)}))
+        encoder: nn.Module = TimmEncoder(module, architecture=str(config.get("architecture")), arguments=arguments)
         preprocess = preprocess or preprocess_from_timm(config, name)
         task = task_of(int(module.num_classes), label_names(config.get("label_names"), int(module.num_classes), name))  # type: ignore[arg-type]
         licence = licence or config.get("license")

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgefm.errors import InputError
 from edgefm.models import Outputs, load_model
+from edgefm.models.base_dir import savable
 from edgefm.spec.preprocess import Preprocess
 from edgefm.spec.task import make_task
 
@@ -86,6 +87,12 @@ def test_a_timm_model_says_it_all() -> None:
     x = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         assert torch.equal(loaded.module(x).logits, model(x))
+
+
+def test_an_older_timms_model_says_how_many_classes_it_has() -> None:
+    model = timm.create_model("test_vit", num_classes=0).eval()
+    del model._model_args  # timm before 1.0.31 sets none
+    assert savable(load_model(model).module)
 
 
 @pytest.mark.parametrize("training", [True, False])
