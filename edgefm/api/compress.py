@@ -193,6 +193,7 @@ def quantize(
     engines: tuple[str, ...] = (),
     max_drop: float | None = None,
     max_flips: float | None = None,
+    calibrate: bool = False,
     recipe: str | Path | None = None,
     set: tuple[str, ...] = (),
     seed: int | None = None,
@@ -216,6 +217,7 @@ def quantize(
         engines: an engine, openvino or onnx; may be given many times. Both by default.
         max_drop: largest fall of any metric, absolute.
         max_flips: largest share of changed decisions, 0 to 1.
+        calibrate: fit temperature and thresholds to the labels of the calibrate split first; without it the model's stay.
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of the choice of calibration images.
@@ -235,6 +237,7 @@ def quantize(
     from ..quantize import quantize as quantize_model
 
     options = {"quantize.engines": list(engines) or None, "quantize.max_drop": max_drop, "quantize.max_flips": max_flips}
+    options["quantize.calibrate"] = calibrate or None
     with Bar() as bar:
         return quantize_model(
             model,

@@ -34,6 +34,7 @@ from .kept import Kept
 from .measure import measure
 from .plan import plan
 from .proof import chosen, gate, unproved, yes
+from .rule import with_rule
 from .search import Search
 from .speed import fastest, speeds
 from .trial import Trial, with_int8
@@ -103,6 +104,9 @@ def quantize(
 
 def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused | None:
     """The run itself, in its working folder; the refusal if the gate says no."""
+    if job.recipe.quantize.calibrate:
+        job, said = with_rule(job)
+        report(said)
     proto, engines = export_onnx(job.model), job.recipe.quantize.engines
     kept = Kept(folder, identity(job, proto))
     draft = held_draft(job.model, proto, golden(job.model), kept.best, engines=engines, report=report)

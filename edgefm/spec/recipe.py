@@ -126,6 +126,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         max_flips: largest share of changed decisions on `val`.
         calibration_images: images of the `calibrate` split that set the activation ranges.
         minutes: time for trials, where the first int8 changes too much.
+        calibrate: fit the temperature and the thresholds to the labels of the `calibrate` split first (`quantize/rule.py`).
     """
 
     precision: Literal["int8"] = "int8"
@@ -134,6 +135,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_flips: Share = 0.01
     calibration_images: Count = 256
     minutes: Positive = 15.0
+    calibrate: bool = False
 
 
 class PreprocessRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

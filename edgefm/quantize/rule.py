@@ -1,0 +1,108 @@
+"""The decision rule fitted to labels: temperature and thresholds, from the `calibrate` split and no other.
+
+Not the refit of an int8 graph to fp32's answers (`refit.py`), and no layer of the model changes.
+
+T minimises the cross-entropy of softmax(z / T), or of sigmoid(z / T) per label, to the labels: temperature scaling, Guo et al.
+2017, section 4.2. The thresholds t then maximise sensitivity + specificity - 1 (Youden 1950), each in the middle of the gap
+between two probabilities that it lies in; of equally good gaps the one whose middle is nearest to the threshold before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+
+from ..errors import InputError
+from ..export.golden import reference
+from ..runtime.decide import probabilities
+from ..spec.task import Task
+from .calibrate import FEWEST, SPLIT
+from .job import Job
+from .measure import measure
+
+SMALLEST, LARGEST = 0.05, 20.0  # T
+
+
+def with_rule(job: Job) -> tuple[Job, str]:
+    """The job whose model decides by the fitted rule, and a sentence about it.
+
+    Raises:
+        InputError: no labels, an embedding, fewer than 30 labelled images of `calibrate`, or a class without an image there.
+    """
+    task, dataset = job.model.task, job.dataset
+    if task.kind == "embedding" or dataset.labels is None:
+        why = "an embedding decides nothing" if task.kind == "embedding" else f"{dataset.name} has no labels"
+        raise InputError(f"--calibrate fits the decision rule to labels, and {why}", do="leave --calibrate out")
+    rows = np.intersect1d(dataset.labelled(SPLIT), dataset.of(SPLIT))
+    if len(rows) < FEWEST:
+        raise InputError(
+            f"--calibrate has {len(rows)} labelled images of the '{SPLIT}' split of {dataset.name}",
+            expected=f"at least {FEWEST}",
+            do="give the split more images, or leave --calibrate out",
+        )
+    answers = measure(dataset, rows, job.prepare, {"fp32": lambda batch: reference(job.model, batch)}, job.bar)
+    found = fitted(answers["fp32"]["logits"], dataset.labels[rows], task)
+    said = f"fitted to the labels of {len(rows)} images of '{SPLIT}': temperature {found.temperature:.3g}"
+    if found.thresholds:
+        said += f", {_of(found)}"
+    return replace(job, model=replace(job.model, task=found)), said
+
+
+def fitted(logits: np.ndarray, labels: np.ndarray, task: Task) -> Task:
+    """The task with the temperature and thresholds that fit.
+
+    Args:
+        logits: `[N, K]`, finite. labels: int `[N]`, class index, or 0 and 1 `[N, K]` for multilabel.
+
+    Raises:
+        InputError: a class (a label, or its absence) that no image shows: nothing could be fitted to it.
+    """
+    from scipy.optimize import minimize_scalar
+
+    truth = labels.astype(bool) if task.kind == "multilabel" else labels[:, None] == np.arange(len(task.labels))
+    for label, shown in zip(task.labels, truth.T):
+        if shown.all() or not shown.any():
+            raise InputError(
+                f"{'every' if shown.all() else 'no'} image of '{SPLIT}' shows {label}",
+                expected="images with and without each label",
+                do="give the split other images, or leave --calibrate out",
+            )
+
+    def loss(log_t: float) -> float:
+        return _cross_entropy(np.asarray(logits, np.float64) / np.exp(log_t), truth, multilabel=task.kind == "multilabel")
+
+    best = minimize_scalar(loss, bounds=(np.log(SMALLEST), np.log(LARGEST)), method="bounded", options={"xatol": 1e-6})
+    changed = msgspec.structs.replace(task, temperature=float(np.exp(best.x)))
+    chances = probabilities(np.asarray(logits), changed)
+    if task.kind == "multiclass":
+        return changed
+    columns = [(chances[:, 1], truth[:, 1])] if task.kind == "binary" else list(zip(chances.T, truth.T))
+    thresholds = tuple(_youden(chance, holds, before) for (chance, holds), before in zip(columns, task.thresholds))
+    return msgspec.structs.replace(changed, thresholds=thresholds)
+
+
+def _youden(chance: np.ndarray, holds: np.ndarray, before: float) -> float:
+    """The threshold; `chance` float64 `[N]`, `holds` bool `[N]` with both values, `before` the threshold so far."""
+    levels = np.unique(chance)
+    cuts = np.concatenate([levels[:1] / 2, (levels[1:] + levels[:-1]) / 2, (levels[-1:] + 1) / 2])
+    yes, no = (np.sort(chance[wanted]) for wanted in (holds, ~holds))
+    sensitivity = 1 - np.searchsorted(yes, cuts) / len(yes)
+    specificity = np.searchsorted(no, cuts) / len(no)
+    worth = sensitivity + specificity
+    best = cuts[worth >= worth.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - before))])
+
+
+def _cross_entropy(z: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> float:
+    if multilabel:
+        return float(np.mean(np.logaddexp(0.0, np.where(truth, -z, z))))
+    z = z - z.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(z).sum(axis=1)) - z[truth]))
+
+
+def _of(task: Task) -> str:
+    if task.kind == "binary":
+        return f"{task.labels[1]} from a probability of {task.thresholds[0]:.3g} on"
+    return "thresholds " + ", ".join(f"{label} {each:.3g}" for label, each in zip(task.labels, task.thresholds))
