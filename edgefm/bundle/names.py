@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..errors import BundleError
 
 MANIFEST, LABELS, PREPROCESS = "manifest.json", "labels.json", "preprocess.json"
-SINGLE = (MANIFEST, LABELS, PREPROCESS, "preprocess.onnx", "card.md")
+SINGLE = (MANIFEST, LABELS, PREPROCESS, "preprocess.onnx", "card.md", "metadata.json")
 APPENDED = ("evidence/", "signatures/")
 LONGEST = 255
 

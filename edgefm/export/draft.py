@@ -27,6 +27,7 @@ from ..spec.preprocess import Preprocess
 from ..spec.recipe import Recipe
 from ..verify.parity import Array, Predictor
 from .card import card, licences
+from .monai import monai_metadata
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "timm", "torch", "transformers")
 
@@ -37,7 +38,7 @@ class Draft:
 
     Attributes:
         manifest: without `entries`. preprocess: the input contract.
-        entries: archive name to content, without the card and the licences, which are made of the manifest.
+        entries: archive name to content, without card, metadata and licences, which are made of the manifest.
     """
 
     manifest: Manifest
@@ -48,6 +49,7 @@ class Draft:
         """Write the bundle; its id. Raises as `write_bundle`."""
         own = {"card.md": card(self.manifest, self.preprocess), "licences/ANCESTORS.md": licences(self.manifest)}
         entries = {**self.entries, **{name: text.encode() for name, text in own.items()}}
+        entries["metadata.json"] = monai_metadata(self.manifest, self.preprocess)
         return write_bundle(out, self.manifest, self.preprocess, entries, force=force)
 
     @contextmanager

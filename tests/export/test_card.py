@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgefm.export.card import card, licences
+from edgefm.export.card import OPEN, card, licences
 from edgefm.spec.manifest import Ancestor
 from edgefm.spec.task import Task, TaskKind
 from tests.bundle.make_format1 import MANIFEST, PREPROCESS
@@ -57,3 +57,24 @@ def test_every_variant_has_a_row_of_as_many_cells_as_the_head_whatever_is_known_
 def test_what_goes_in_is_said_with_its_window() -> None:
     text = card(MANIFEST, replace(PREPROCESS, window16=(100.0, 4095.0)))
     assert "cut to 8 x 8 pixels, 1 channels; 16-bit values from 100 to 4095 span black to white" in text
+
+
+def test_what_only_a_manufacturer_can_say_is_marked_and_not_guessed() -> None:
+    text = card(MANIFEST, PREPROCESS)
+    for topic in ("Regulatory status", "Patients it is meant for", "Known failures and contraindications", "Monitoring of its"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"- {topic}")]
+        assert line.endswith(OPEN)
+
+
+def test_without_data_the_card_says_that_nothing_was_measured() -> None:
+    bare = tuple(replace(each, accuracy={}) for each in MANIFEST.variants)
+    lineage = tuple(each for each in MANIFEST.lineage if each.role != "data")
+    text = card(replace(MANIFEST, variants=bare, lineage=lineage), PREPROCESS)
+    assert "Not measured: the bundle was made without data." in text
+    assert "No data are recorded" in text
+
+
+def test_probabilities_that_nobody_calibrated_are_a_limit() -> None:
+    task = replace(MANIFEST.task, temperature=1.5)
+    assert "were not calibrated" in card(replace(MANIFEST, task=replace(task, temperature=1.0)), PREPROCESS)
+    assert "were not calibrated" not in card(replace(MANIFEST, task=task), PREPROCESS)
