@@ -36,6 +36,7 @@ def verify(
     *,
     against: Any,
     gate: str | Path | None,
+    parity: str,
     seal: bool,
     split: str,
     out: Path | None,
@@ -82,6 +83,7 @@ def verify(
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
             gate=limits,
+            capped=parity == "all",
         )
     if out is not None:
         _write(out, found)

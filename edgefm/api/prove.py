@@ -18,6 +18,7 @@ def verify(
     *,
     against: Any = None,
     gate: str | Path | None = None,
+    parity: Literal["variants", "all"] = "variants",
     seal: bool = False,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
@@ -40,6 +41,8 @@ def verify(
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
+        parity: what is compared: variants, each in every precision that this machine could choose; or all, also as older
+            processors would run them, where an engine's instruction set can be capped.
         seal: append the findings to the bundle's evidence; its id stays the same.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
@@ -61,6 +64,7 @@ def verify(
             data,
             against=against,
             gate=gate,
+            parity=parity,
             seal=seal,
             split=split,
             out=None if out is None else Path(out),

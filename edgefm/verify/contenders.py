@@ -15,6 +15,7 @@ from ..runtime.golden import check_golden
 from ..runtime.select import candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
+from .capped import Capped, caps
 from .parity import Predictor
 
 
@@ -73,6 +74,40 @@ def variants_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(f"no variant of {bundle.path.name} can run here: {reasons}", do="see what edgefm doctor prints")
     return found, left_out
+
+
+def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
+    """The variants as older processors would run them, as far as their engines can be capped; by name why others cannot.
+
+    Each is a process of its own (`capped.Capped`), named "openvino-fp32 capped to AVX2".
+    """
+    everything, left_out = candidates(bundle.manifest)
+    found, reasons = [], {}
+    for candidate in everything:
+        if candidate.name in left_out or candidate.precision == "bf16":  # bf16 is what the older ones lack
+            continue
+        if candidate.variant.engine != "openvino":
+            reasons[f"{candidate.name} capped"] = f"{candidate.variant.engine} has no switch for its instruction set"
+            continue
+        for cap in caps():
+            name = f"{candidate.name} capped to {cap}"
+            try:
+                child = Capped(bundle.path, candidate.name, cap)
+            except InputError as error:
+                no_kernel = "could not create a primitive" in str(error)  # what oneDNN says, in many words
+                reasons[name] = "its engine has no kernel for it there" if no_kernel else str(error).rstrip(".")
+                continue
+            found.append(
+                Contender(
+                    name=name,
+                    precision=candidate.precision,
+                    task=bundle.manifest.task,
+                    preprocess=bundle.preprocess,
+                    predict=child,
+                    wrong=child.wrong,
+                )
+            )
+    return found, reasons
 
 
 def in_fp32(contenders: Sequence[Contender]) -> Contender | None:

@@ -117,15 +117,27 @@ def conclusions(found: Record) -> list[str]:
     if parity["passed"]:
         if parity["inputs"]:
             lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
-        lines += [
-            f"Parity holds between {pair['one']} and {pair['other']}: {_small(pair['largest_difference'])[0]} apart at most"
-            + ("." if pair["flips"] is None else f", {_count(pair['flips'], 'decision')} changed.")
-            for pair in pairs
-        ]
+        lines += _holding(pairs)
     else:
         lines += [f"PARITY IS BROKEN: {reason}." for reason in parity["reasons"]]
     lines += [f"Without {name}: {reason}." for name, reason in found["left_out"].items()]
     return lines + [f"Note: {note}." for note in found["notes"]]
+
+
+def _holding(pairs: list[Record]) -> list[str]:
+    """Parity between all that run in fp32: a sentence, of the two that are the furthest apart."""
+    if not pairs:
+        return []
+    worst, ways = (
+        max(pairs, key=lambda pair: pair["largest_difference"]),
+        {pair[key] for pair in pairs for key in ("one", "other")},
+    )
+    flips = [pair["flips"] for pair in pairs if pair["flips"] is not None]
+    of = f"between {worst['one']} and {worst['other']}"
+    if len(pairs) > 1:
+        of = f"between the {len(ways)} ways to run it in fp32 ({worst['one']} and {worst['other']} are the furthest apart)"
+    changed = f", {_count(max(flips), 'decision')} changed" if flips else ""
+    return [f"Parity holds {of}: {_small(worst['largest_difference'])[0]} apart at most{changed}."]
 
 
 def verdict_lines(found: Record) -> list[str]:

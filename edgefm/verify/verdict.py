@@ -21,7 +21,7 @@ from ..runtime.engines import ENGINES
 from ..spec.gate import Gate
 from ..spec.task import Task
 from .answers import Images, collect
-from .contenders import Contender, comparable, in_fp32, variants_of
+from .contenders import Contender, capped_of, comparable, in_fp32, variants_of
 from .gate import floors, judged
 from .intervals import DRAWS
 from .parity import LIMIT
@@ -41,6 +41,7 @@ def verdict(
     seed: int,
     bar: Callable[[float, float], None],
     gate: Gate | None = None,
+    capped: bool = False,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -51,6 +52,7 @@ def verdict(
         groups: `[N]`, who belongs together, such as the patient of each image.
         about: what to record of the data; no file names and no patients.
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
+        capped: also measure the variants as older processors would run them (`capped.py`).
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -69,6 +71,9 @@ def verdict(
     """
     manifest, task = bundle.manifest, bundle.manifest.task
     own, left_out = variants_of(bundle)
+    if capped:
+        older, without = capped_of(bundle)
+        own, left_out = own + older, left_out | without
     outside = [] if reference is None else [reference]
     if reference is None:
         reference = in_fp32(own)

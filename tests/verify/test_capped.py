@@ -1,0 +1,95 @@
+"""Variants as older processors would run them: capped where the engine can be, answered for by a process of their own."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefm.bundle import open_bundle
+from edgefm.errors import InputError
+from edgefm.runtime import select
+from edgefm.verify import capped, contenders
+from edgefm.verify.capped import Capped, caps
+from edgefm.verify.contenders import capped_of, variants_of
+
+from ..runtime.conftest import MakeBundle, make_bundle  # noqa: F401
+
+pytest.importorskip("openvino")
+X86 = pytest.mark.skipif(not caps(), reason="this processor has nothing that a cap holds back")
+
+
+def test_only_what_holds_this_processor_back_is_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    for features, found in (
+        ({}, []),
+        ({"avx": True}, ["SSE41"]),
+        ({"avx": True, "avx512f": True, "avx512_vnni": True}, ["SSE41", "AVX2", "AVX512_CORE"]),
+    ):
+        monkeypatch.setattr(capped, "cpu_features", lambda features=features: features)
+        assert caps() == found
+
+
+@X86
+def test_a_capped_variant_answers_as_the_uncapped_one_but_for_round_off(make_bundle: MakeBundle) -> None:  # noqa: F811
+    with open_bundle(make_bundle()) as bundle:
+        own, _ = variants_of(bundle)
+        spec = bundle.preprocess
+        prepared = np.random.default_rng(0).random((1, spec.channels, spec.size, spec.size), dtype=np.float32)
+        wanted = own[0].predict(prepared)["logits"]
+        child = Capped(bundle.path, "openvino-fp32", caps()[0])
+        for _ in range(2):  # and again
+            assert np.abs(child(prepared)["logits"] - wanted).max() < 1e-4
+        assert child.wrong == ""
+        child.close()
+
+
+@X86
+def test_all_that_cannot_be_capped_has_a_reason(make_bundle: MakeBundle) -> None:  # noqa: F811
+    with open_bundle(make_bundle()) as bundle:
+        found, reasons = capped_of(bundle)
+    assert [each.name for each in found] == [f"openvino-fp32 capped to {cap}" for cap in caps()]
+    assert all(each.precision == "fp32" for each in found)
+    assert reasons == {"onnx-fp32 capped": "onnx has no switch for its instruction set"}
+
+
+@X86
+def test_a_capped_variant_that_contradicts_its_golden_outputs_is_marked(make_bundle: MakeBundle) -> None:  # noqa: F811
+    with open_bundle(make_bundle(wrong=("openvino-fp32",))) as bundle:
+        found, _ = capped_of(bundle)
+    assert all("logits off by" in each.wrong for each in found)
+
+
+@X86
+def test_what_the_child_cannot_load_is_the_parents_error(make_bundle: MakeBundle) -> None:  # noqa: F811
+    path = make_bundle(variants=("onnx-fp32", "openvino-fp32"))
+    damaged = path.with_name("damaged.efm")
+    damaged.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="its process has ended"):
+        Capped(damaged, "openvino-fp32", caps()[0])
+
+
+@X86
+def test_a_child_that_was_killed_is_an_error_and_none_outlives_its_parent(make_bundle: MakeBundle) -> None:  # noqa: F811
+    child = Capped(make_bundle(), "openvino-fp32", caps()[0])
+    process = child._child
+    process.kill()
+    with pytest.raises(InputError, match=r"openvino-fp32 capped to .*: its process has ended"):
+        child(np.zeros((1, 1, 8, 8), np.float32))
+    other = Capped(make_bundle(), "openvino-fp32", caps()[0])
+    pid = other._child.pid
+    del other
+    gc.collect()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_where_openvino_is_missing_nothing_is_capped(
+    make_bundle: MakeBundle,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(select, "installed", lambda engine: engine == "onnx")
+    monkeypatch.setattr(contenders, "caps", lambda: ["SSE41"])
+    with open_bundle(make_bundle()) as bundle:
+        found, _ = capped_of(bundle)
+    assert found == []
