@@ -7,6 +7,7 @@
 | `sensitivity`, `specificity` | a fall, at the stored threshold | 0.05 | |
 | `f1` | a fall | not judged | |
 | `brier` | a rise | not judged | |
+| `calibration_slope` | by how much it is further from 1, as a logarithm; 0.4: 1.5 times too sure | 0.4 | |
 | `flips` | the share of changed decisions | 0.10 | |
 | `knn_accuracy` | a fall | | 0.03 |
 | `mean_cosine` | what is missing to 1 | | 0.05 |
@@ -36,6 +37,7 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     specificity: Margin = None
     f1: Margin = None
     brier: Margin = None
+    calibration_slope: Margin = None
     flips: Margin = None
     knn_accuracy: Margin = None
     mean_cosine: Margin = None
@@ -46,7 +48,7 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {name: margin for name, margin in found.items() if margin is not None}
 
 
-_CLASSES = Gate(auc=0.02, balanced_accuracy=0.03, sensitivity=0.05, specificity=0.05, flips=0.10)
+_CLASSES = Gate(auc=0.02, balanced_accuracy=0.03, sensitivity=0.05, specificity=0.05, calibration_slope=0.4, flips=0.10)
 DEFAULTS: Mapping[TaskKind, Gate] = {
     "binary": _CLASSES,
     "multiclass": _CLASSES,

@@ -11,8 +11,8 @@ refuse more.
 The bootstrap sees how much the model varies as it is; the test has to hold for one that is worse by the margin, and shares vary
 more the nearer they are to one half. So w takes the variance to where the claim is tested, as a score test does (Farrington and
 Manning 1990). Without it, in simulations with 300 patients, 4.1 % of models passed whose sensitivity was worse by 0.05, the
-margin, and 3.8 % whose AUC was worse by 0.02; `benchmarks/gate_errors.py` measures it with w. Brier and cosine are no shares:
-their w is 1.
+margin, and 3.8 % whose AUC was worse by 0.02; `benchmarks/gate_errors.py` measures it with w. Brier, calibration
+slope and cosine are no shares: their w is 1.
 
 The floor is what a loss that never happened to n patients may still be (Clopper and Pearson 1934, one-sided): where decisions
 did not change at all, every draw of the bootstrap says 0. Of a mean over classes it is the mean of the classes' floors.
@@ -36,7 +36,7 @@ from .scores import truth_of
 
 Array = npt.NDArray[Any]
 ALPHA = 0.025
-RISES = ("brier", "flips")  # what is a loss where it rises
+RISES = ("brier", "calibration_slope", "flips")  # what is a loss where it rises
 SHARES = ("auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "flips", "knn_accuracy")
 
 
@@ -93,7 +93,11 @@ def askable(gate: Gate, task: Task, labelled: bool, *, given: bool) -> Gate:
     classes = task.kind != "embedding"
     names = {"mean_cosine"} if not classes else {"flips"}
     if labelled:
-        names |= {"auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "brier"} if classes else {"knn_accuracy"}
+        names |= (
+            {"auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "brier", "calibration_slope"}
+            if classes
+            else {"knn_accuracy"}
+        )
     missing = [name for name in gate.margins() if name not in names]
     if missing and given:
         why = "the data have no labels" if not labelled else f"the task is {task.kind}"
@@ -127,6 +131,7 @@ def _checks(record: Mapping[str, Any], gate: Gate, least: Mapping[str, float]) -
 def _lost(record: Mapping[str, Any], what: str) -> tuple[float, float, float]:
     """The loss, how far its interval reaches beyond it, and the value itself; NaN where there is none."""
     own = {"flips": (record["flips"] or {}).get("share"), "mean_cosine": record["mean_cosine"]}
+    own["calibration_slope"] = record.get("slope_loss")
     interval = own[what] if what in own else record["difference"].get(what)
     if interval is None:
         return math.nan, math.nan, math.nan
@@ -150,6 +155,9 @@ def _reason(check: Mapping[str, Any]) -> str:
         return (
             f"{check['name']}: up to {100 * check['worst']:.1f} % of decisions may change (margin {100 * check['margin']:g} %)"
         )
+    if check["what"] == "calibration_slope":
+        sure, allowed = math.exp(check["worst"]), math.exp(check["margin"])
+        return f"{check['name']}: probabilities may be {sure:.2f} times further from what is right (margin {allowed:.2f} times)"
     return f"{check['name']}: {what} may be worse by {check['worst']:.3f} (margin {margin})"
 
 

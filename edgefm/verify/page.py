@@ -201,8 +201,8 @@ def _worst(check: Record) -> Cell:
 
 
 def _calibration(variants: list[Record]) -> Section:
-    """How far probabilities are from what came true; 0 is best, but for resolution."""
-    head = ["ECE", "ECE, equal mass", "Brier: reliability", "resolution", "uncertainty"]
+    """How far probabilities are from what came true; 0 is best, but for resolution, and for the slope 1."""
+    head = ["slope", "ECE", "ECE, equal mass", "Brier: reliability", "resolution", "uncertainty"]
     rows = []
     for each in variants:
         found = each["calibration"]
@@ -214,7 +214,7 @@ def _calibration(variants: list[Record]) -> Section:
             parts["generalized_resolution"],
             parts["uncertainty"],
         )
-        rows.append((each["name"], [_plain(f"{value:.3f}") for value in values]))
+        rows.append((each["name"], [_value(each["calibration_slope"]), *(_plain(f"{value:.3f}") for value in values)]))
     return Section("Calibration: what a probability is worth", head, rows)
 
 

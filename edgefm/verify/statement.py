@@ -20,6 +20,7 @@ from .operating import Operating
 from .paired import paired_tests
 from .parity import LIMIT, in_deviations
 from .scores import Scores
+from .slope import Slope, off
 
 Array = npt.NDArray[Any]
 Measure = Callable[[Array], Mapping[tuple[str, ...], float]]
@@ -43,6 +44,8 @@ def statements(
         `labels`: label to the metrics of it against the rest, where the task has several.
         `operating`: name to interval, as `operating.Operating` gives them; empty without labels and for an embedding.
         `calibration`: how far probabilities are from what came true, see `_calibration`; None where `operating` is empty.
+        `calibration_slope`: interval, see `slope.py`; `slope_loss`: interval, how much further from 1 it is than the
+        reference's, as |ln b|; None where `operating` is empty, the loss also for the reference.
         `tests`: as `paired.paired_tests` gives them, against the reference; None for it and where `operating` is empty.
         `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
         embedding and without a reference.
@@ -59,8 +62,12 @@ def statements(
         for each, measure in zip(answers, measures):
             for path, value in measure(rows).items():
                 found[(each.contender.name, *path)] = value
-                if each is not reference and path[0] == "metrics" and path in before:
+                if each is reference or path not in before:
+                    continue
+                if path[0] == "metrics":
                     found[(each.contender.name, "difference", *path[1:])] = value - before[path]
+                elif path[0] == "calibration_slope":
+                    found[(each.contender.name, "slope_loss")] = off(value) - off(before[path])
         return found
 
     intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed, level=LEVEL)
@@ -102,9 +109,11 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
     """The numbers of one contender on any draw of the images, by their path in its record."""
     scores: Scores | None = None
     operating: Operating | None = None
+    slope: Slope | None = None
     right: Array | None = None
     if labels is not None and each.probabilities is not None:
         assert each.decided is not None
+        slope = Slope(each.probabilities, labels, each.contender.task)
         scores = Scores(each.probabilities, labels, each.contender.task)
         operating = Operating(each.probabilities, each.decided, labels, each.contender.task)
     elif labels is not None and each.embedding is not None and len(each.embedding) > 1:
@@ -122,6 +131,8 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
                     found |= {("labels", label, name): float(value) for label, value in zip(scores.labels, values)}
         if operating is not None:
             found |= {("operating", name): value for name, value in operating.metrics(rows).items()}
+        if slope is not None:
+            found[("calibration_slope",)] = slope.of(rows)
         if right is not None:  # the neighbours are those among all images: a copy of an image is no neighbour of it
             found["metrics", "knn_accuracy"] = float(right[rows].mean())
         if changed is not None:
@@ -170,6 +181,8 @@ def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[s
         "operating": {path[1]: interval for path, interval in mine.items() if path[0] == "operating"},
         "labels": by_label,
         "flips": flips and _flips(each, reference, flips),
+        "calibration_slope": mine.get(("calibration_slope",)),
+        "slope_loss": mine.get(("slope_loss",)),
         "mean_cosine": mine.get(("mean_cosine",)),
         "largest_difference": None if reference is None or each is reference else difference(each, reference),
         "golden": each.contender.wrong,

@@ -11,6 +11,7 @@ import pytest
 from edgefm.errors import InputError
 from edgefm.spec.gate import DEFAULTS, Gate
 from edgefm.spec.task import TaskKind, make_task
+from edgefm.verify.answers import Answers
 from edgefm.verify.gate import ALPHA, askable, floors, judged
 from edgefm.verify.statement import statements
 
@@ -55,6 +56,27 @@ def test_of_a_cosine_what_is_missing_to_one_is_the_loss() -> None:
     found = judged([record(mean_cosine=interval(0.98, 0.97, 0.99))], Gate(mean_cosine=0.05), NONE)
     assert found["passed"]
     assert found["checks"][0]["worst"] == pytest.approx(0.03)
+
+
+def test_a_model_whose_probabilities_are_sharpened_decides_alike_and_is_refused_for_its_calibration() -> None:
+    random = np.random.default_rng(0)
+    margin = random.normal(0, 2, 600)
+    labels = (random.random(600) < 1 / (1 + np.exp(-margin))).astype(np.int64)
+    logits = {"honest": margin, "sharp": 2 * margin, "drift": margin + random.normal(0, 0.1, 600)}
+
+    def answers(name: str) -> Answers:
+        p = 1 / (1 + np.exp(-logits[name]))
+        decided = (p >= 0.5).astype(np.int64)
+        both = np.stack([1 - p, p], axis=1)
+        return Answers(contender=contender(name), probabilities=both, decided=decided, embedding=None, cosine=None)
+
+    honest, sharp, drift = map(answers, logits)
+    found = statements([honest, sharp, drift], honest, labels, np.arange(600), seed=0, draws=200)
+    verdict = judged(found, Gate(auc=0.02, sensitivity=0.05, calibration_slope=0.4), floors(labels, np.arange(600), BINARY))
+    assert [(each["name"], each["what"]) for each in verdict["checks"] if not each["passed"]] == [
+        ("sharp", "calibration_slope")
+    ]
+    assert verdict["reasons"][0].startswith("sharp: probabilities may be ")
 
 
 def test_a_share_varies_as_one_that_is_worse_by_the_margin_would() -> None:

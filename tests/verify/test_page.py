@@ -17,7 +17,7 @@ def interval(value: float, low: float, high: float) -> dict[str, Any]:
 
 def variant(name: str, **fields: Any) -> dict[str, Any]:
     empty = {"metrics": {}, "difference": {}, "labels": {}, "flips": None, "mean_cosine": None, "largest_difference": None}
-    beside = {"operating": {}, "calibration": None, "tests": None}
+    beside = {"operating": {}, "calibration": None, "calibration_slope": None, "slope_loss": None, "tests": None}
     return {"name": name, "precision": "fp32", "reference": False, "golden": "", **empty, **beside, **fields}
 
 
@@ -156,12 +156,14 @@ def test_calibration_operating_points_and_tests_have_tables_of_their_own() -> No
     parts = {"reliability": 0.004, "generalized_resolution": 0.15, "uncertainty": 0.2}
     for each in found["variants"]:
         each["calibration"] = {"ece": 0.0312, "ece_adaptive": 0.0287, "brier": parts, "reliability": {}}
+        each["calibration_slope"] = interval(0.9, 0.8, 1.0)
         each["operating"] = {"auprc": interval(0.97, 0.96, 0.98), "sensitivity_at_0.9_specificity": interval(0.93, 0.9, 0.95)}
     mcnemar = {"only_one": 3, "only_other": 4, "mid_p": 0.7266}
     found["variants"][1]["tests"] = {"mcnemar": mcnemar, "delong": {"p": 0.0000123}}
     shown = {section.title: section for section in sections(found, everything=True)}
     calibration = shown["Calibration: what a probability is worth"]
-    assert calibration.rows[1] == ("onnx-int8", [(text, "") for text in ("0.031", "0.029", "0.004", "0.150", "0.200")])
+    bins = [(text, "") for text in ("0.031", "0.029", "0.004", "0.150", "0.200")]
+    assert calibration.rows[1] == ("onnx-int8", [("0.900", "0.800-1.000"), *bins])
     assert shown["Beside the stored threshold"].head == ["AUPRC", "sensitivity at 0.9 specificity"]
     tests = shown["Tests against onnx-fp32, each image counted for itself"]
     assert tests.rows == [("onnx-int8", [("3", ""), ("4", ""), ("0.727", ""), ("below 0.001", "")])]

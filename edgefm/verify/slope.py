@@ -1,0 +1,87 @@
+"""How much too sure a model is, in one number: its calibration slope b, 1 where probabilities are as sure as they should be.
+
+Not the bins of a reliability diagram (`calibration.py`), and no fit that a bundle keeps (`quantize --calibrate`).
+
+b maximises the likelihood of the truth under softmax(b log p), or of several labels under sigmoid(b logit p_k) of each: it is
+1 / T of temperature scaling (Guo et al. 2017, section 4.2), the slope of Cox 1958 without an intercept. Below 1 the model is
+too sure (0.5: its logits are twice too large), above 1 not sure enough (Van Calster et al. 2019). How far it is off is |ln b|,
+the same for twice too sure and half as sure as it should be.
+
+Unlike an ECE, b has hardly any bias on few images, and two models on the same images share most of their chance: so its
+difference can be gated. What it cannot see is a wrong shape or a shift of all probabilities; the Brier score does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.task import Task
+from .scores import truth_of
+
+Array = npt.NDArray[np.float64]
+LEAST, MOST = 0.05, 20.0  # of b: where every image is right, more is always better
+TINY = 1e-12
+STEPS, CLOSE = 50, 1e-9
+
+
+class Slope:
+    """Probabilities beside the truth.
+
+    Args:
+        probabilities: float64 `[N, K]`, 0 to 1. labels: as `Scores` takes them.
+    """
+
+    def __init__(self, probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], task: Task) -> None:
+        p = np.clip(np.asarray(probabilities, np.float64), TINY, 1.0)
+        truth = truth_of(labels, task)
+        self._margins = self._logs = self._true = None
+        if task.kind == "multiclass":
+            self._logs, self._true = np.log(p), np.log(p)[truth]
+        else:
+            if task.kind == "binary":
+                p, truth = p[:, 1:], truth[:, 1:]
+            logit = np.log(p) - np.log(np.clip(1 - p, TINY, 1.0))
+            self._margins = np.where(truth, logit, -logit)
+        self._start = 1.0
+        self._start = self.of(np.arange(len(p)))  # draws are near: two or three steps lead there
+
+    def of(self, rows: npt.NDArray[np.integer]) -> float:
+        """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN without any."""
+        if not len(rows):
+            return float("nan")
+        b = self._start if np.isfinite(self._start) else 1.0
+        for _ in range(STEPS):
+            slope, curve = self._derivatives(b, rows)
+            # Newton's step, at most a factor of 2: the likelihood is concave, but flat far out
+            step = float(np.clip(b + slope / max(curve, TINY), b / 2, 2 * b))
+            step = min(max(step, LEAST), MOST)
+            if abs(step - b) <= CLOSE * b:
+                return step
+            b = step
+        return b
+
+    def _derivatives(self, b: float, rows: npt.NDArray[np.integer]) -> tuple[float, float]:
+        """Of the mean log likelihood: its first derivative by b, and the second with its sign turned."""
+        if self._margins is not None:
+            u = self._margins[rows]
+            wrong = _sigmoid(-b * u)
+            return float((u * wrong).mean()), float((u**2 * wrong * (1 - wrong)).mean())
+        assert self._logs is not None
+        assert self._true is not None
+        logs = self._logs[rows]
+        q = b * logs
+        q = np.exp(q - q.max(axis=1, keepdims=True))
+        q /= q.sum(axis=1, keepdims=True)
+        mean = (q * logs).sum(axis=1)
+        return float((self._true[rows] - mean).mean()), float(((q * logs**2).sum(axis=1) - mean**2).mean())
+
+
+def off(slope: float) -> float:
+    """|ln b|: how far a slope is from 1."""
+    return float(abs(np.log(slope)))
+
+
+def _sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
