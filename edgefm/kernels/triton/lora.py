@@ -22,8 +22,9 @@ from .product import Tile, product
 
 
 class Way(NamedTuple):
-    """wide, the product with W: `fused` (Triton, all in one), `epilogue` (cuBLAS, then one pass for the rest), `extended`
-    (cuBLAS over [x, u] [W, B]ᵀ, then the activation), `addmm` (cuBLAS twice, then the activation).
+    """wide, the product with W: `fused` (Triton, all in one), `loop` (the same, but the activation a pass of its own), `epilogue`
+    (cuBLAS, then one pass for the rest), `extended` (cuBLAS over [x, u] [W, B]ᵀ, then the activation), `addmm` (cuBLAS twice,
+    then the activation).
     thin, the products with A and B: `triton`, or `mm` (cuBLAS, where there is neither mask nor index)."""
 
     wide: str
@@ -32,7 +33,7 @@ class Way(NamedTuple):
 
 # Set by the benchmark to hold ways against each other; None: `way` decides.
 FORCED: Way | None = None
-WAYS = tuple(Way(wide, thin) for wide in ("fused", "epilogue", "extended", "addmm") for thin in ("triton", "mm"))
+WAYS = tuple(Way(wide, thin) for wide in ("fused", "loop", "epilogue", "extended", "addmm") for thin in ("triton", "mm"))
 
 
 def way(x: torch.Tensor, activation: str) -> Way:
@@ -43,13 +44,15 @@ def way(x: torch.Tensor, activation: str) -> Way:
     return Way("epilogue" if x.element_size() > 2 or activation == "none" else "fused", "triton")
 
 
-def tile(x: torch.Tensor, n: int, capability: tuple[int, int]) -> Tile:
-    """The blocks of the fused product, by what fits: 227 KiB on 9.0 and 10.x, 163 on 8.0, 99 on 8.6, 8.9 and 12.x."""
+def tile(x: torch.Tensor, n: int, capability: tuple[int, int], activation: str) -> Tile:
+    """The blocks of the fused product, by what fits: 227 KiB on 9.0 and 10.x, 163 on 8.0, 99 on 8.6, 8.9 and 12.x.
+
+    12,600 rows and 3,072 columns are 9 full rounds of 132 processors; under 1,025 columns smaller blocks leave a shorter last
+    round; with an activation larger ones spill."""
     if x.element_size() > 2:
         return Tile(64, 64, 32, 4, 2)
     if capability[0] in (9, 10):
-        # 12,600 rows, 3,072 columns: 9 full rounds of 132 processors; under 1,025 columns halves leave a shorter last round
-        return Tile(128, 256, 64, 8, 3) if n > 1024 else Tile(128, 128, 64, 8, 3)
+        return Tile(128, 256, 64, 8, 3) if n > 1024 and activation == "none" else Tile(128, 128, 64, 8, 3)
     return Tile(128, 128, 64, 8, 3) if capability == (8, 0) else Tile(128, 128, 32, 8, 3)
 
 
@@ -69,7 +72,7 @@ def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: floa
         g = activate_backward(g, z, activation)
     bits = _mask(seed, 0, x.shape, p)
     v, da, db = _thin_backward(g, x, u, layer, index, bits, scale / kept(p), "none")
-    dx = _input_gradient(g, v, layer, index, bits, x, "none") if need_x else x.new_empty(0)
+    dx = _input_gradient(g, v, layer, index, bits, None, "none") if need_x else x.new_empty(0)
     return dx.to(dtype), *layer.unflat(da, db)
 
 
@@ -94,7 +97,7 @@ def mlp_backward(g, x, z, u1, u2, fc1: Layer, fc2: Layer, index, seed, scale: fl
     dz = _input_gradient(g, v2, fc2, index, bits, z, activation)
     bits = _mask(seed, 0, x.shape, p)
     v1, da1, db1 = _thin_backward(dz, x, u1, fc1, index, bits, c, "none")
-    dx = _input_gradient(dz, v1, fc1, index, bits, x, "none") if need_x else x.new_empty(0)
+    dx = _input_gradient(dz, v1, fc1, index, bits, None, "none") if need_x else x.new_empty(0)
     return dx.to(dtype), *fc1.unflat(da1, db1), *fc2.unflat(da2, db2)
 
 
@@ -109,12 +112,15 @@ def _linear(x, layer: Layer, index, bits, c: float, activation: str):
 def _wide(x, w, bias, u, b, index, r: int, activation: str):
     """y and z (empty without an activation): act(x Wᵀ + bias + u Bᵀ)."""
     wide = way(x, activation).wide
-    if wide in ("fused", "epilogue"):
+    if wide == "loop" and activation != "none":
+        z, _ = _wide(x, w, bias, u, b, index, r, "none")
+        return activate(z, activation), z
+    if wide in ("fused", "loop", "epilogue"):
         base = x @ w.T if wide == "epilogue" else None
         with_z = activation != "none"
         out = base if base is not None and not with_z else x.new_empty(len(x), len(w))
         z = torch.empty_like(out) if with_z else x.new_empty(0)
-        blocks = tile(x, len(w), _capability(x)) if base is None else PASS
+        blocks = tile(x, len(w), _capability(x), activation) if base is None else PASS
         return product(x, w, out, blocks, bias=bias, u=u, v=b, index=index, r=r, z=z, activation=activation, base=base), z
     if wide == "extended":
         x, w = torch.cat([x, u], 1), torch.cat([w, b], 1)
@@ -125,20 +131,20 @@ def _wide(x, w, bias, u, b, index, r: int, activation: str):
 
 
 def _input_gradient(g, v, layer: Layer, index, bits, z, activation: str):
-    """act'(z) (g W + mask ∘ (v A)); without an activation z only says how many columns there are."""
-    a, b = layer.flat(g.dtype)
+    """act'(z) (g W + mask ∘ (v A)); z: None without an activation."""
     wide = way(g, activation).wide
-    w = dequantize(layer.base, len(b), a.shape[1], g.dtype)
-    if wide in ("extended", "addmm") and bits is None:
-        if wide == "extended":
-            dx = torch.cat([g, v], 1) @ torch.cat([w, a])
-        else:
-            dx = (g @ w).addmm_(v, a)
-        return dx if activation == "none" else activate_backward(dx, z, activation)
-    base = None if wide == "fused" else g @ w
+    if activation in ("swiglu", "glu") or (wide == "loop" and activation != "none"):
+        return activate_backward(_input_gradient(g, v, layer, index, bits, None, "none"), z, activation)
+    a, b = layer.flat(g.dtype)
+    n = a.shape[1]
+    w = dequantize(layer.base, len(b), n, g.dtype)
     back = activation != "none"
-    out = base if base is not None and not back else torch.empty_like(z)
-    blocks = tile(g, a.shape[1], _capability(g)) if base is None else PASS
+    if wide in ("extended", "addmm") and bits is None:
+        dx = torch.cat([g, v], 1) @ torch.cat([w, a]) if wide == "extended" else (g @ w).addmm_(v, a)
+        return activate_backward(dx, z, activation) if back else dx
+    base = None if wide in ("fused", "loop") else g @ w
+    blocks = tile(g, n, _capability(g), activation) if base is None else PASS
+    out = g.new_empty(len(g), n) if base is None or back else base
     return product(
         g, w.T, out, blocks, u=v, v=a.T, bits=bits, index=index, r=layer.a.shape[1], z=z, activation=activation, back=back,
         base=base,

@@ -102,7 +102,7 @@ def tall(u, x, activation: str = "none", bits=None) -> torch.Tensor:
     parts = torch.empty(triton.cdiv(m, span), ranks, n, dtype=torch.float32, device=x.device)
     tall_kernel[(strips, len(parts), triton.cdiv(ranks, block))](
         x, u, x if bits is None else bits, parts, m, n, ranks, wide, -(-n // 8), span,
-        bits is not None, CODE[activation], ROWS, COLUMNS, block, num_warps=4, num_stages=3,
+        bits is not None, CODE[activation], ROWS, COLUMNS, block, num_warps=tall_warps(activation, block), num_stages=3,
     )  # fmt: skip
     return parts.sum(0)
 
@@ -110,6 +110,11 @@ def tall(u, x, activation: str = "none", bits=None) -> torch.Tensor:
 def rank_block(ranks: int) -> int:
     """Ranks at once: a power of two from 16, the least that matrix instructions take, to 64."""
     return min(64, max(16, triton.next_power_of_2(ranks)))
+
+
+def tall_warps(activation: str, block: int) -> int:
+    """Twice as many where four would spill: for an activation, or 64 ranks."""
+    return 4 if activation == "none" and block < 64 else 8
 
 
 def columns_at_once(x: torch.Tensor, block: int) -> int:

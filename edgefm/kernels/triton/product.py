@@ -38,7 +38,8 @@ def product_kernel(
 ):  # fmt: skip
     """x `[M, K]`, w `[N, K]` strided, bias `[N]`, u `[M, R]`, v `[N, R]` strided, bits of `[M, N]`, index `[M]`.
 
-    Forward: out `[M, N]` = act(s) and, with an activation, z = s. BACK: out = act'(z) s, of z's shape (`[M, N]` or `[M, 2 N]`).
+    Forward: out `[M, N]` = act(s) and, with an activation, z = s. BACK: out = act'(z) s. Gated activations are passes of their
+    own: their two halves beside the sum do not fit the registers.
     """
     blocks_m, blocks_n = tl.cdiv(M, BM), tl.cdiv(N, BN)
     group, inner = tl.program_id(0) // (GROUP * blocks_n), tl.program_id(0) % (GROUP * blocks_n)
@@ -47,7 +48,7 @@ def product_kernel(
     columns = inner // height * BN + tl.arange(0, BN)
     rows = tl.arange(0, BM)
     there = tl.minimum(rows, M - 1 - start).to(tl.int32)
-    here = tl.minimum(columns, N - 1)
+    here = columns % N  # unlike a minimum this keeps what is known of neighbours, so W's loads stay wide
     x += start * K
     acc = tl.zeros((BM, BN), tl.float32)
     if LOW:
@@ -57,7 +58,7 @@ def product_kernel(
             own = tl.load(index + start + there)
             chunk = tl.maximum(tl.min(own, 0), 0) * r // BR
             chunks = tl.minimum(chunks, tl.maximum(tl.max(own, 0) + 1, 0) * r // BR + 1)
-        for c in range(chunk, chunks):
+        for c in tl.range(chunk, chunks, num_stages=1):
             ranks = c * BR + tl.arange(0, BR)
             left = tl.load(u + there[:, None] * R + ranks[None, :], mask=(ranks < R)[None, :], other=0.0)
             right = tl.load(v + here[None, :] * stride_vn + ranks[:, None] * stride_vr, mask=(ranks < R)[:, None], other=0.0)
@@ -84,10 +85,7 @@ def product_kernel(
     if BIAS:
         acc += tl.load(bias + here).to(tl.float32)[None, :]
     if BACK:
-        if ACT >= 3:
-            store_backward(acc, z, out, (start + rows)[:, None] * N * 2 + columns[None, :], inside, N, ACT)
-        else:
-            store_backward(acc, z, out, at, inside, N, ACT)
+        store_backward(acc, z, out, at, inside, N, ACT)
     else:
         if ACT:
             tl.store(z + at, acc.to(z.dtype.element_ty), mask=inside)
