@@ -29,7 +29,9 @@ class Built(NamedTuple):
     spills: int
 
 
-def build(kernel: Any, types: Mapping[str, str], constants: Mapping[str, Any], capability: int, warps: int, stages: int) -> Built:
+def build(
+    kernel: Any, types: Mapping[str, str], constants: Mapping[str, Any], capability: int, warps: int, stages: int
+) -> Built:
     """Compile `kernel` for `capability`.
 
     Args:

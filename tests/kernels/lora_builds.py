@@ -1,5 +1,6 @@
 """Print, as JSON, what LoRA's kernels became on each card: `python -m tests.kernels.lora_builds 90 86`. Not a test."""
 
+# ruff: noqa: C408 (an argument is easier to find as one than as a string)
 from __future__ import annotations
 
 import json
@@ -23,7 +24,9 @@ def cases(capability: int, kind: str):
                      scale="fp32")  # fmt: skip
         for way in ("across", "along"):  # A as it lies, Bᵀ
             types |= {"stride_r": i, "stride_k": "1"} if way == "across" else {"stride_r": "1", "stride_k": i}
-            constants = dict(DROP=bool(drop), INDEX=bool(several), BM=low_rank.ROWS, BK=low_rank.columns_at_once(x, rank), BR=rank)
+            constants = dict(
+                DROP=bool(drop), INDEX=bool(several), BM=low_rank.NARROW_ROWS, BK=low_rank.columns_at_once(x, rank), BR=rank
+            )
             yield f"narrow {way} r{rank} drop{drop} index{several}", low_rank.narrow_kernel, dict(types), constants, 4, 3
         for act in ("none", "gelu", "swiglu"):
             types = dict(x=p, u=p, bits="*u8", parts="*fp32", M="i32!", N=i, R=i, wide=i, groups=i, span=i)
@@ -46,10 +49,19 @@ def cases(capability: int, kind: str):
     for rank, back in all_of((16, 64), (False, True)):
         flags = dict(BASE=True, BIAS=not back, LOW=True, DROP=back, INDEX=False, ACT=ACT["gelu"], BACK=back, EVEN=True)
         blocks = dict(BM=tile.m, BN=tile.n, BK=tile.k, BR=rank, GROUP=tile.group)
-        yield f"pass r{rank} back{int(back)}", product.product_kernel, across if back else types, flags | blocks, tile.warps, tile.stages
+        yield (
+            f"pass r{rank} back{int(back)}",
+            product.product_kernel,
+            across if back else types,
+            flags | blocks,
+            tile.warps,
+            tile.stages,
+        )
     types = dict(seed="*i64", bits="*u8", first="i64", count="i32!", threshold="i32!")
     yield "keep bits", dropout.keep_bits_kernel, types, dict(ROUNDS=7, BLOCK=dropout.BLOCK), 4, 3
-    types = dict(packed="*u8", absmax="*u8", code="*fp32", nested_absmax="*fp32", nested_code="*fp32", offset="*fp32", out=p, count=i)
+    types = dict(
+        packed="*u8", absmax="*u8", code="*fp32", nested_absmax="*fp32", nested_code="*fp32", offset="*fp32", out=p, count=i
+    )
     constants = dict(GROUP=64, NESTED_GROUP=256, NESTED=True, BYTES=frozen.BYTES)
     yield "nf4", frozen.nf4_kernel, types, constants, 4, 3
     types = dict(weight="*i8", scale="*fp32", out=p, count=i, inner=i)

@@ -55,7 +55,19 @@ def lora_linear(
     base = checked(weight, rows.shape[1], b.shape[1], a, b)
     seed = drawn(seed, x, dropout_p)
     y, _, _ = _linear(
-        rows, base.weight, list(base.state), base.block, base.nested_block, bias, a, b, index, seed, scale, dropout_p, activation
+        rows,
+        base.weight,
+        list(base.state),
+        base.block,
+        base.nested_block,
+        bias,
+        a,
+        b,
+        index,
+        seed,
+        scale,
+        dropout_p,
+        activation,
     )
     return y.view(*x.shape[:-1], b.shape[1])
 

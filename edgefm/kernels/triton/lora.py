@@ -22,10 +22,12 @@ from .product import Tile, product
 
 
 class Way(NamedTuple):
-    """wide, the product with W: `fused` (Triton, all in one), `loop` (the same, but the activation a pass of its own), `epilogue`
-    (cuBLAS, then one pass for the rest), `extended` (cuBLAS over [x, u] [W, B]ᵀ, then the activation), `addmm` (cuBLAS twice,
-    then the activation).
-    thin, the products with A and B: `triton`, or `mm` (cuBLAS, where there is neither mask nor index)."""
+    """How the products run.
+
+    wide, that with W: `fused` (Triton, all in one), `loop` (the same, but the activation a pass of its own), `epilogue` (cuBLAS
+    and one pass for the rest), `extended` (cuBLAS over [x, u] [W, B]ᵀ, then the activation), `addmm` (cuBLAS twice, then the
+    activation). thin, those with A and B: `triton`, or `mm` (cuBLAS, where there is neither mask nor index).
+    """
 
     wide: str
     thin: str
@@ -36,12 +38,16 @@ FORCED: Way | None = None
 WAYS = tuple(Way(wide, thin) for wide in ("fused", "loop", "epilogue", "extended", "addmm") for thin in ("triton", "mm"))
 
 
-def way(x: torch.Tensor, activation: str) -> Way:
-    """fp32 goes through cuBLAS: Triton's exact fp32 product has no matrix instructions, and tf32 misses the error rule. In 16
-    bits an activation pays for the fused kernel (it saves a pass of four times x); without one cuBLAS and one pass."""
+def way(x: torch.Tensor, n: int, activation: str) -> Way:
+    """Which way for x `[M, K]` and n columns of the output; held against the others by `benchmarks/gpu_lora.py --variants`.
+
+    fp32 goes through cuBLAS: Triton's exact fp32 product has no matrix instructions, and tf32 misses the error rule. In 16 bits
+    the fused kernel saves a pass over the output, which is worth most where that is wider than x or has an activation;
+    elsewhere cuBLAS is the faster product."""
     if FORCED is not None:
         return FORCED
-    return Way("epilogue" if x.element_size() > 2 or activation == "none" else "fused", "triton")
+    fused = x.element_size() <= 2 and (n > x.shape[1] or activation != "none")
+    return Way("fused" if fused else "epilogue", "triton")
 
 
 def tile(x: torch.Tensor, n: int, capability: tuple[int, int], activation: str) -> Tile:
@@ -104,14 +110,14 @@ def mlp_backward(g, x, z, u1, u2, fc1: Layer, fc2: Layer, index, seed, scale: fl
 def _linear(x, layer: Layer, index, bits, c: float, activation: str):
     a, b = layer.flat(x.dtype)
     r = layer.a.shape[1]
-    u = _narrow(x, a, c, bits, index, r, way(x, activation))
+    u = _narrow(x, a, c, bits, index, r, way(x, len(b), activation))
     w = dequantize(layer.base, len(b), x.shape[1], x.dtype)
     return *_wide(x, w, layer.bias, u, b, index, r, activation), u
 
 
 def _wide(x, w, bias, u, b, index, r: int, activation: str):
     """y and z (empty without an activation): act(x Wᵀ + bias + u Bᵀ)."""
-    wide = way(x, activation).wide
+    wide = way(x, len(w), activation).wide
     if wide == "loop" and activation != "none":
         z, _ = _wide(x, w, bias, u, b, index, r, "none")
         return activate(z, activation), z
@@ -132,7 +138,7 @@ def _wide(x, w, bias, u, b, index, r: int, activation: str):
 
 def _input_gradient(g, v, layer: Layer, index, bits, z, activation: str):
     """act'(z) (g W + mask ∘ (v A)); z: None without an activation."""
-    wide = way(g, activation).wide
+    wide = way(g, layer.a.shape[2], activation).wide
     if activation in ("swiglu", "glu") or (wide == "loop" and activation != "none"):
         return activate_backward(_input_gradient(g, v, layer, index, bits, None, "none"), z, activation)
     a, b = layer.flat(g.dtype)
@@ -154,7 +160,7 @@ def _input_gradient(g, v, layer: Layer, index, bits, z, activation: str):
 def _thin_backward(g, x, u, layer: Layer, index, bits, c: float, activation: str):
     """v = c g B, dA = vᵀ (mask ∘ act(x)) and dB transposed, uᵀ g, both in fp32."""
     _, b = layer.flat(g.dtype)
-    chosen = way(g, activation)
+    chosen = way(g, layer.a.shape[2], activation)
     v = _narrow(g, b.T, c, None, index, layer.a.shape[1], chosen)
     if chosen.thin == "mm":
         db = (u.T @ g).float()
