@@ -19,7 +19,9 @@ BLOCK = 512
 def keep_bits_kernel(seed, bits, first, count, threshold, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):
     """bits[i] = eight elements of counter first + i, the lowest bit the leftmost element; a set bit is kept."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    w0, w1, w2, w3 = tl.randint4x(tl.load(seed), first + at, ROUNDS)
+    counter = first + at
+    low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
+    w0, w1, w2, w3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0, ROUNDS)
     byte = ((w0 & 0xFFFF) >= threshold).to(tl.int32) | (((w0 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 1
     byte |= ((w1 & 0xFFFF) >= threshold).to(tl.int32) << 2 | (((w1 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 3
     byte |= ((w2 & 0xFFFF) >= threshold).to(tl.int32) << 4 | (((w2 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 5
