@@ -1,0 +1,105 @@
+"""The MLP's activations and their slopes: as functions for other kernels, and as passes of their own. Not the products.
+
+Formulas: `reference.lora.activate`. All arithmetic in fp32.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+CODE = {"none": 0, "gelu": 1, "silu": 2, "swiglu": 3, "glu": 4}
+NONE, GELU, SILU, SWIGLU, GLU = (tl.constexpr(code) for code in CODE.values())
+ROWS, COLUMNS = 8, 256
+
+
+@triton.jit
+def unary(z, ACT: tl.constexpr):
+    """gelu(z) or silu(z), or z."""
+    if ACT == GELU:
+        z = z * (0.5 + 0.5 * tl.math.erf(z * 0.7071067811865476))
+    elif ACT >= SILU:
+        z = z * tl.sigmoid(z)
+    return z
+
+
+@triton.jit
+def slope(z, ACT: tl.constexpr):
+    """∂ unary / ∂z."""
+    if ACT == GELU:
+        s = 0.5 + 0.5 * tl.math.erf(z * 0.7071067811865476) + z * tl.exp(-0.5 * z * z) * 0.3989422804014327
+    else:
+        s = tl.sigmoid(z)
+        s = s * (1 + z * (1 - s))
+    return s
+
+
+@triton.jit
+def load_activated(z, at, inside, half, ACT: tl.constexpr):
+    """act(z) at offsets `at` in fp32; gated, the other half is `half` further right."""
+    first = tl.load(z + at, mask=inside, other=0.0).to(tl.float32)
+    if ACT >= SWIGLU:
+        second = tl.load(z + at + half, mask=inside, other=0.0).to(tl.float32)
+        if ACT == SWIGLU:
+            y = unary(first, SILU) * second
+        else:
+            y = first * unary(second, SILU)
+    else:
+        y = unary(first, ACT)
+    return y
+
+
+@triton.jit
+def store_backward(g, z, dz, at, inside, half, ACT: tl.constexpr):
+    """dz = act'(z) g at offsets `at` of z and dz; gated, both halves."""
+    first = tl.load(z + at, mask=inside, other=0.0).to(tl.float32)
+    if ACT >= SWIGLU:
+        second = tl.load(z + at + half, mask=inside, other=0.0).to(tl.float32)
+        if ACT == SWIGLU:
+            d1, d2 = g * second * slope(first, SILU), g * unary(first, SILU)
+        else:
+            d1, d2 = g * unary(second, SILU), g * first * slope(second, SILU)
+        tl.store(dz + at + half, d2.to(dz.dtype.element_ty), mask=inside)
+    else:
+        d1 = g * slope(first, ACT)
+    tl.store(dz + at, d1.to(dz.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def activate_kernel(z, y, M, N, wide, ACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """y `[M, N]` = act(z), z `[M, wide]`."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (rows < M)[:, None] & (columns < N)[None, :]
+    value = load_activated(z, rows[:, None] * wide + columns[None, :], inside, N, ACT)
+    tl.store(y + rows[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def activate_backward_kernel(g, z, dz, M, N, wide, ACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """dz `[M, wide]` = act'(z) g, g `[M, N]`."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (rows < M)[:, None] & (columns < N)[None, :]
+    value = tl.load(g + rows[:, None] * N + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    store_backward(value, z, dz, rows[:, None] * wide + columns[None, :], inside, N, ACT)
+
+
+def activate(z: torch.Tensor, activation: str) -> torch.Tensor:
+    """act(z): `[M, N]`, of a gated activation `[M, N / 2]`."""
+    rows, wide = z.shape
+    y = z.new_empty(rows, wide // 2 if CODE[activation] >= CODE["swiglu"] else wide)
+    activate_kernel[_grid(y)](z, y, *y.shape, wide, CODE[activation], ROWS, COLUMNS, num_warps=4)
+    return y
+
+
+def activate_backward(g: torch.Tensor, z: torch.Tensor, activation: str) -> torch.Tensor:
+    """∂/∂z for g = ∂/∂act(z)."""
+    dz = torch.empty_like(z)
+    activate_backward_kernel[_grid(g)](g, z, dz, *g.shape, z.shape[1], CODE[activation], ROWS, COLUMNS, num_warps=4)
+    return dz
+
+
+def _grid(y: torch.Tensor) -> tuple[int, int]:
+    return triton.cdiv(y.shape[0], ROWS), triton.cdiv(y.shape[1], COLUMNS)

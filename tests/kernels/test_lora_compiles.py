@@ -1,0 +1,40 @@
+"""LoRA's kernels on cards that are not here: matrix instructions, shared memory that fits, no spills. Nothing is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton")
+MATRIX = ("narrow", "tall", "product", "pass")
+
+
+def built(root, *words: str) -> list[dict]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.kernels.lora_builds", *words]
+    lines = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert lines
+    return [json.loads(line) for line in lines]
+
+
+def check(kernels: list[dict]) -> None:
+    from .aot import SHARED
+
+    for kernel in kernels:
+        assert kernel["matrix"] == kernel["name"].startswith(MATRIX), kernel
+        assert kernel["shared"] <= SHARED[kernel["capability"]], kernel
+        assert kernel["spills"] == 0, kernel
+
+
+def test_the_kernels_of_plain_rank_16_fit_a_small_card_and_do_not_spill(root):
+    check(built(root, "86", "product 128 r16 gelu index0 back0", "narrow across r16 drop1", "keep bits", "nf4"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 86, 89, 90, 120])
+def test_every_kernel_fits_and_does_not_spill(root, capability):
+    check(built(root, str(capability)))
