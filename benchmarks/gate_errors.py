@@ -29,6 +29,7 @@ from edgefm.spec.task import make_task
 from edgefm.verify.gate import floors, judged
 from edgefm.verify.intervals import bootstrap_intervals
 from edgefm.verify.scores import Scores
+from edgefm.verify.slope import Slope, off
 
 TASK, GATE = make_task("binary", ("well", "ill")), DEFAULTS["binary"]
 NORMAL = NormalDist()
@@ -82,21 +83,25 @@ def simulated(scenario: str, patients: int, draws: int, seed: int) -> dict[str, 
 def record(models: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int, draws: int) -> dict[str, Any]:
     """What `statement.statements` says of the second model beside the first, as far as it is gated; log odds `[N]` each."""
     ill = [1 / (1 + np.exp(-margins)) for margins in models]
-    reference, other = (Scores(np.stack([1 - p, p], axis=1), truth, TASK) for p in ill)
+    chances = [np.stack([1 - p, p], axis=1) for p in ill]
+    reference, other = (Scores(each, truth, TASK) for each in chances)
+    slopes = [Slope(each, truth, TASK) for each in chances]
     changed = (ill[0] >= 0.5) != (ill[1] >= 0.5)
 
     def everything(rows: np.ndarray) -> dict[tuple[str, str], float]:
         before, after = reference.metrics(rows), other.metrics(rows)
         differences = {("difference", name): after[name] - before[name] for name in after}
-        return {("metrics", name): value for name, value in after.items()} | differences | {("flips", ""): changed[rows].mean()}
+        found = {("metrics", name): value for name, value in after.items()} | differences
+        loss = off(slopes[1].of(rows)) - off(slopes[0].of(rows))
+        return found | {("flips", ""): float(changed[rows].mean()), ("slope_loss", ""): loss}
 
     intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed)
     said: dict[str, Any] = {"metrics": {}, "difference": {}}
     for (kind, name), interval in intervals.items():
-        if kind != "flips":
+        if name:
             said[kind][name] = interval._asdict()
-    flips = {"share": intervals["flips", ""]._asdict()}
-    return {"name": "other", "reference": False, "mean_cosine": None, "flips": flips, **said}
+    said |= {"flips": {"share": intervals["flips", ""]._asdict()}, "slope_loss": intervals["slope_loss", ""]._asdict()}
+    return {"name": "other", "reference": False, "mean_cosine": None, **said}
 
 
 def share(count: int, of: int) -> dict[str, float]:
