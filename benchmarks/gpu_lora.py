@@ -244,6 +244,8 @@ def main() -> None:
     shapes = {"tiny": (64, 128)} if not cuda else dict(list(SHAPES.items())[: 1 if options.quick else None])
     clock = Clock(options.device, 20 if options.quick and cuda else 50 if cuda else 1)
     measured, rows = rates(clock), []
+    device = torch.cuda.get_device_name() if cuda else "cpu"
+    versions = {"torch": torch.__version__, "device": device, "rows": ROWS if cuda else 40, "rank": RANK, **measured}
     for base in ("bf16", "nf4"):
         for name, (width, hidden) in shapes.items():
             for alone in (True, False):
@@ -257,10 +259,8 @@ def main() -> None:
                     torch._dynamo.reset()
                     variants = options.variants and base == "bf16"
                     rows.append(compare(case, clock, measured, variants, not options.no_compile and cuda, options.quick))
-    device = torch.cuda.get_device_name() if cuda else "cpu"
-    versions = {"torch": torch.__version__, "device": device, "rows": ROWS if cuda else 40, "rank": RANK, **measured}
-    if options.out:
-        options.out.write_text(json.dumps({**versions, "targets": TARGETS, "cases": rows}, indent=1))
+                    if options.out:  # after each row: time on a GPU may end at any moment
+                        options.out.write_text(json.dumps({**versions, "targets": TARGETS, "cases": rows}, indent=1))
 
 
 if __name__ == "__main__":
