@@ -1,10 +1,10 @@
 // Attention with a bias as one kernel: online softmax (Milakov and Gimelshein 2018), tiled as in FlashAttention-2 (Dao 2023).
-// No gradient, no dropout, no attention map. A row whose scores are all -inf gives zeros, as torch's scaled_dot_product_attention.
-
-#include "attention.h"
+// No gradient, no dropout, no attention map. A row whose scores are all -inf gives zeros, as torch's
+// scaled_dot_product_attention.
 
 #include <cmath>
 
+#include "attention.h"
 #include "launch.cuh"
 #include "warp.cuh"
 
@@ -15,7 +15,9 @@ namespace {
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // Keys at a time: so that two stages of keys and values stay within 48 KiB.
-constexpr int keys_at_once(int head_size) { return head_size > 80 ? 32 : 64; }
+constexpr int keys_at_once(int head_size) {
+    return head_size > 80 ? 32 : 64;
+}
 
 // Rows are eight elements longer than they need be: eight rows then begin in eight different groups of four banks.
 template <int D>
@@ -190,10 +192,14 @@ cudaError_t sized(const Attention& p, int multiprocessors, cudaStream_t stream) 
 template <typename T>
 cudaError_t typed(const Attention& p, int multiprocessors, cudaStream_t stream) {
     switch (p.head_size) {
-        case 32: return sized<T, 32>(p, multiprocessors, stream);
-        case 64: return sized<T, 64>(p, multiprocessors, stream);
-        case 80: return sized<T, 80>(p, multiprocessors, stream);
-        case 128: return sized<T, 128>(p, multiprocessors, stream);
+        case 32:
+            return sized<T, 32>(p, multiprocessors, stream);
+        case 64:
+            return sized<T, 64>(p, multiprocessors, stream);
+        case 80:
+            return sized<T, 80>(p, multiprocessors, stream);
+        case 128:
+            return sized<T, 128>(p, multiprocessors, stream);
     }
     return cudaErrorInvalidValue;
 }

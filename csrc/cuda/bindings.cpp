@@ -78,8 +78,9 @@ py::tuple lora_workspace(int rows, int inner, int outer, int rank, int device) {
 
 void lora_linear(const std::string& kind, const std::string& type, uintptr_t x, uintptr_t weight, uintptr_t absmax,
                  uintptr_t quantized, uintptr_t nested_code, uintptr_t nested_absmax, uintptr_t offset, uintptr_t row_scale,
-                 uintptr_t bias, uintptr_t a, uintptr_t b, uintptr_t y, uintptr_t down, uintptr_t partial, double scale, int rows,
-                 int inner, int outer, int rank, int splits, const std::string& activation, int device, uintptr_t stream) {
+                 uintptr_t bias, uintptr_t a, uintptr_t b, uintptr_t y, uintptr_t down, uintptr_t partial, double scale,
+                 int rows, int inner, int outer, int rank, int splits, const std::string& activation, int device,
+                 uintptr_t stream) {
     check_sizes(rows, inner, outer, rank);
     require(kind == "nf4" || kind == "int8", "kind must be nf4 or int8");
     require(activation == "none" || activation == "gelu" || activation == "silu", "activation must be none, gelu or silu");

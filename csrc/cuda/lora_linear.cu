@@ -1,17 +1,19 @@
-// Which kernels make a LoRA linear layer of these sizes, and their launch. The arithmetic is in lora_rows.cuh and lora_tiles.cuh.
-
-#include "lora_linear.h"
+// Which kernels make a LoRA linear layer of these sizes, and their launch. The arithmetic is in lora_rows.cuh and
+// lora_tiles.cuh.
 
 #include <algorithm>
 
 #include "launch.cuh"
+#include "lora_linear.h"
 #include "lora_tiles.cuh"
 
 namespace edgefm {
 
 namespace {
 
-int divided(int value, int by) { return (value + by - 1) / by; }
+int divided(int value, int by) {
+    return (value + by - 1) / by;
+}
 
 template <typename T, Weight W, int M>
 cudaError_t few_rows(const LoraLinear& p, bool early, cudaStream_t stream) {

@@ -16,16 +16,16 @@ enum class Type { fp16, bf16 };
 enum class Activation { none, gelu, silu };  // gelu with erf
 
 struct LoraLinear {
-    const void* x = nullptr;       // T [rows, inner], 16-byte aligned
-    const void* weight = nullptr;  // nf4: uint8 [outer * inner / 2]; int8 [outer, inner]; 16-byte aligned
-    Absmax absmax;                 // of nf4
+    const void* x = nullptr;           // T [rows, inner], 16-byte aligned
+    const void* weight = nullptr;      // nf4: uint8 [outer * inner / 2]; int8 [outer, inner]; 16-byte aligned
+    Absmax absmax;                     // of nf4
     const float* row_scale = nullptr;  // of int8: [outer]
-    const void* bias = nullptr;    // T [outer], or null
-    const void* a = nullptr;       // T [rank, inner], 16-byte aligned
-    const void* b = nullptr;       // T [outer, rank]
-    void* y = nullptr;             // T [rows, outer]
-    void* down = nullptr;          // workspace: x A^T
-    float* partial = nullptr;      // workspace: [splits, rows, outer] where splits > 1
+    const void* bias = nullptr;        // T [outer], or null
+    const void* a = nullptr;           // T [rank, inner], 16-byte aligned
+    const void* b = nullptr;           // T [outer, rank]
+    void* y = nullptr;                 // T [rows, outer]
+    void* down = nullptr;              // workspace: x A^T
+    float* partial = nullptr;          // workspace: [splits, rows, outer] where splits > 1
     float scale = 1.0f;
     int rows = 0, inner = 0, outer = 0, rank = 0;  // inner a multiple of 64, rank 0 to 128
     int splits = 1;                                // parts of `inner` that are summed apart

@@ -8,9 +8,9 @@
 
 namespace edgefm {
 
-constexpr int ROWS_WARPS = 4;     // warps of a block
-constexpr int ROWS_OUTPUTS = 2;   // outputs of a warp
-constexpr int ROWS_VALUES = 16;   // values of W that a lane takes at once: within one absmax
+constexpr int ROWS_WARPS = 4;    // warps of a block
+constexpr int ROWS_OUTPUTS = 2;  // outputs of a warp
+constexpr int ROWS_VALUES = 16;  // values of W that a lane takes at once: within one absmax
 
 __device__ inline float activated(float value, Activation activation) {
     if (activation == Activation::gelu) return 0.5f * value * (1.0f + erff(value * 0.7071067811865476f));

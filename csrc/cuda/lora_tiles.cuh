@@ -1,9 +1,9 @@
 // LoRA linear for many rows of x with matrix instructions; W becomes 16-bit pairs in registers and never touches memory.
 // Not for a handful of rows: see lora_rows.cuh.
 //
-// A block makes 64 rows x 128 outputs, each of its four warps 64 x 32, in steps of 64 along the inner dimension. A product does not
-// mind the order of its terms: in a step, thread t of four takes the sixteen neighbouring columns 16t.. of both x and W (8 bytes of
-// NF4), and hands four of them to each of four matrix instructions. So fragments need no ldmatrix and W no shuffling:
+// A block makes 64 rows x 128 outputs, each of its four warps 64 x 32, in steps of 64 along the inner dimension. A product does
+// not mind the order of its terms: in a step, thread t of four takes the sixteen neighbouring columns 16t.. of both x and W (8
+// bytes of NF4), and hands four of them to each of four matrix instructions. So fragments need no ldmatrix and W no shuffling:
 //
 //     instruction s, fragment columns 2t, 2t+1 are 16t + 4s, +1 in memory; columns 2t+8, 2t+9 are 16t + 4s + 2, +3
 //
@@ -26,7 +26,9 @@ constexpr int DOWN_WARPS = 8;
 
 // Where 16-byte chunk `chunk` of a 128-byte row lies in shared memory: so that eight neighbouring lanes, two rows of four
 // threads that each read every second chunk, meet 32 different banks.
-__host__ __device__ constexpr int x_offset(int row, int chunk) { return row * 128 + ((chunk ^ (row & 1)) << 4); }
+__host__ __device__ constexpr int x_offset(int row, int chunk) {
+    return row * 128 + ((chunk ^ (row & 1)) << 4);
+}
 
 // Fragments of one row for the four instructions of a step: columns 16t to 16t + 15.
 struct Sixteen {
@@ -35,7 +37,9 @@ struct Sixteen {
     __device__ uint32_t second(int s) const { return s == 0 ? low.y : s == 1 ? low.w : s == 2 ? high.y : high.w; }
 };
 
-__host__ __device__ constexpr int padded_rank(int rank) { return (rank + 15) / 16 * 16; }
+__host__ __device__ constexpr int padded_rank(int rank) {
+    return (rank + 15) / 16 * 16;
+}
 
 // t [rows, padded rank] in T = scale x A^T, zeros past the rank; the warps of a block take every eighth step.
 template <typename T>
@@ -82,7 +86,8 @@ __global__ void __launch_bounds__(32 * DOWN_WARPS) lora_down_tiles(LoraLinear p)
     }
 }
 
-// One step on its way: x as [64 rows, 64], W as each thread will want it, eight (NF4) or sixteen (int8) bytes per eight outputs.
+// One step on its way: x as [64 rows, 64], W as each thread will want it, eight (NF4) or sixteen (int8) bytes per eight
+// outputs.
 template <Weight W>
 struct Stage {
     uint4 x[TILE_ROWS * 8];
@@ -102,7 +107,8 @@ __device__ inline void fetch(const LoraLinear& p, Stage<W>& stage, int row, int 
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-        const int64_t w = static_cast<int64_t>(min(output + 8 * n + lane / 4, p.outer - 1)) * (p.inner / 16) + k / 16 + lane % 4;
+        const int64_t w =
+            static_cast<int64_t>(min(output + 8 * n + lane / 4, p.outer - 1)) * (p.inner / 16) + k / 16 + lane % 4;
         copy_async<BYTES>(&stage.w[n][threadIdx.x], static_cast<const char*>(p.weight) + w * BYTES, true);
     }
 }
@@ -157,9 +163,9 @@ __device__ inline void add_low_rank(const LoraLinear& p, float (&sum)[4][4][4], 
         for (int m = 0; m < 4; ++m) {
             const T* above = down + static_cast<int64_t>(min(row + 16 * m + g, p.rows - 1)) * padded + j + 2 * t;
             const T* below = down + static_cast<int64_t>(min(row + 16 * m + g + 8, p.rows - 1)) * padded + j + 2 * t;
-            const uint32_t left[4] = {
-                *reinterpret_cast<const uint32_t*>(above), *reinterpret_cast<const uint32_t*>(below),
-                *reinterpret_cast<const uint32_t*>(above + 8), *reinterpret_cast<const uint32_t*>(below + 8)};
+            const uint32_t left[4] = {*reinterpret_cast<const uint32_t*>(above), *reinterpret_cast<const uint32_t*>(below),
+                                      *reinterpret_cast<const uint32_t*>(above + 8),
+                                      *reinterpret_cast<const uint32_t*>(below + 8)};
 #pragma unroll
             for (int n = 0; n < 4; ++n) mma<T>(sum[m][n], left, right[n][0], right[n][1]);
         }

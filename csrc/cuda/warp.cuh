@@ -18,18 +18,28 @@ namespace edgefm {
 template <typename T>
 __host__ __device__ inline float to_float(T value);
 template <>
-__host__ __device__ inline float to_float(__half value) { return __half2float(value); }
+__host__ __device__ inline float to_float(__half value) {
+    return __half2float(value);
+}
 template <>
-__host__ __device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+__host__ __device__ inline float to_float(__nv_bfloat16 value) {
+    return __bfloat162float(value);
+}
 template <>
-__host__ __device__ inline float to_float(float value) { return value; }
+__host__ __device__ inline float to_float(float value) {
+    return value;
+}
 
 template <typename T>
 __host__ __device__ inline T from_float(float value);
 template <>
-__host__ __device__ inline __half from_float(float value) { return __float2half_rn(value); }
+__host__ __device__ inline __half from_float(float value) {
+    return __float2half_rn(value);
+}
 template <>
-__host__ __device__ inline __nv_bfloat16 from_float(float value) { return __float2bfloat16_rn(value); }
+__host__ __device__ inline __nv_bfloat16 from_float(float value) {
+    return __float2bfloat16_rn(value);
+}
 
 // Two values of T in one register, the first in the low half, as fragments want them.
 template <typename T>
@@ -61,9 +71,13 @@ __host__ __device__ inline void unpack(uint32_t bits, float& low, float& high) {
 namespace edgefm {
 
 // Result byte i is byte (selector >> 4i) & 7 of the eight bytes high:low.
-__device__ inline uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }
+__device__ inline uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) {
+    return __byte_perm(low, high, selector);
+}
 
-__device__ inline float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+__device__ inline float shuffle_xor(float value, int mask) {
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+}
 
 // c += a b, T is __half or __nv_bfloat16. Compute capability 7.5 has only half of it, and no bf16.
 template <typename T>

@@ -33,8 +33,8 @@ __host__ __device__ constexpr float nf4_code(int index) {
     return code[index];
 }
 
-// The same as bits of T. A few (three in fp16, three in bf16) are rounded to the other side, so that over normal weights the errors
-// cancel: rounded to nearest their mean is 4.6e-4 in bf16, which inputs of one sign (after GELU) would add up.
+// The same as bits of T. A few (three in fp16, three in bf16) are rounded to the other side, so that over normal weights the
+// errors cancel: rounded to nearest their mean is 4.6e-4 in bf16, which inputs of one sign (after GELU) would add up.
 template <typename T>
 __host__ __device__ constexpr uint32_t nf4_bits(int index);
 template <>
@@ -60,10 +60,8 @@ __host__ __device__ constexpr uint32_t nf4_plane(int first, int plane) {
 // Four bytes of a table of sixteen, by the low four nibbles of an index; `upper` has byte 255 where the nibble is 8 or more.
 template <typename T, int PLANE>
 __device__ inline uint32_t nf4_look_up(uint32_t low_three_bits, uint32_t upper) {
-    const uint32_t below =
-        permute(nf4_plane<T>(0, PLANE), nf4_plane<T>(4, PLANE), low_three_bits);
-    const uint32_t above =
-        permute(nf4_plane<T>(8, PLANE), nf4_plane<T>(12, PLANE), low_three_bits);
+    const uint32_t below = permute(nf4_plane<T>(0, PLANE), nf4_plane<T>(4, PLANE), low_three_bits);
+    const uint32_t above = permute(nf4_plane<T>(8, PLANE), nf4_plane<T>(12, PLANE), low_three_bits);
     return (above & upper) | (below & ~upper);
 }
 

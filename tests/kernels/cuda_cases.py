@@ -28,7 +28,9 @@ def nf4(weight: Tensor, *, nested: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     groups = torch.nn.functional.pad(absmax - offset, (0, -len(absmax) % 256)).view(-1, 256)
     nested_absmax = groups.abs().amax(1)
     nested_code = torch.linspace(-1, 1, 256, device=weight.device)
-    quantized = (groups / nested_absmax[:, None] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).reshape(-1)[: len(absmax)]
+    quantized = (
+        (groups / nested_absmax[:, None] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).reshape(-1)[: len(absmax)]
+    )
     return packed, (quantized.contiguous(), code, nested_absmax, nested_code, offset.reshape(1))
 
 

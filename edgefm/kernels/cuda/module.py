@@ -1,4 +1,4 @@
-"""The compiled module `edgefm._cuda`, if it was built, and what every call passes it. Not the kernels: they are in csrc/cuda."""
+"""The compiled module `edgefm._cuda`, if it was built, and what every call passes it. Not the kernels (csrc/cuda)."""
 
 from __future__ import annotations
 

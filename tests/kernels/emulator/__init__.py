@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
-P, F, I, L = ctypes.c_void_p, ctypes.c_float, ctypes.c_int, ctypes.c_int64
+P, FLOAT, INT, LONG = ctypes.c_void_p, ctypes.c_float, ctypes.c_int, ctypes.c_int64
 
 
 class LoraLinear(ctypes.Structure):
@@ -22,15 +22,15 @@ class LoraLinear(ctypes.Structure):
     _fields_ = (
         [(name, P) for name in ("x", "weight", "plain", "quantized", "nested_code", "nested_absmax", "offset")]
         + [(name, P) for name in ("row_scale", "bias", "a", "b", "y", "down", "partial")]
-        + [("scale", F)]
-        + [(name, I) for name in ("rows", "inner", "outer", "rank", "splits", "activation")]
+        + [("scale", FLOAT)]
+        + [(name, INT) for name in ("rows", "inner", "outer", "rank", "splits", "activation")]
     )
 
 
 class Heads(ctypes.Structure):
     """The struct of attention.h."""
 
-    _fields_ = [("data", P), ("batch", L), ("head", L), ("token", L)]
+    _fields_ = [("data", P), ("batch", LONG), ("head", LONG), ("token", LONG)]
 
     @classmethod
     def of(cls, tensor: Tensor) -> Heads:
@@ -42,8 +42,8 @@ class Attention(ctypes.Structure):
 
     _fields_ = (
         [(name, Heads) for name in ("q", "k", "v", "bias", "out")]
-        + [("scale", F)]
-        + [(name, I) for name in ("batch", "heads", "tokens", "head_size")]
+        + [("scale", FLOAT)]
+        + [(name, INT) for name in ("batch", "heads", "tokens", "head_size")]
         + [("bias_fp32", ctypes.c_bool)]
     )
 

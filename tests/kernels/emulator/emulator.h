@@ -1,8 +1,8 @@
-// Runs the CUDA kernels on the processor, thread by thread, for their tests: blocks one after another, the threads of a block as
-// fibers that meet at each barrier and at each instruction of a whole warp. No timing, no memory model.
+// Runs the CUDA kernels on the processor, thread by thread, for their tests: blocks one after another, the threads of a block
+// as fibers that meet at each barrier and at each instruction of a whole warp. No timing, no memory model.
 //
-// Written from the PTX ISA's tables, not from csrc/cuda. Asynchronous copies happen as late as the kernel permits, and until then
-// their target holds NaN.
+// Written from the PTX ISA's tables, not from csrc/cuda. Asynchronous copies happen as late as the kernel permits, and until
+// then their target holds NaN.
 
 #pragma once
 
@@ -77,10 +77,18 @@ inline void meet(Barrier& barrier, int count) {
     while (barrier.generation == generation) swapcontext(&now->context, &home);
 }
 
-inline Warp& warp() { return warps[now->thread.x / 32]; }
-inline int lane() { return now->thread.x % 32; }
-inline void meet_warp() { meet(warp().barrier, 32); }
-inline void meet_block() { meet(everyone, static_cast<int>(fibers.size())); }
+inline Warp& warp() {
+    return warps[now->thread.x / 32];
+}
+inline int lane() {
+    return now->thread.x % 32;
+}
+inline void meet_warp() {
+    meet(warp().barrier, 32);
+}
+inline void meet_block() {
+    meet(everyone, static_cast<int>(fibers.size()));
+}
 
 inline void enter() {
     body();
@@ -190,8 +198,8 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     emulator::meet_warp();
 }
 
-// PTX ISA, ldmatrix .x4: threads 8i to 8i + 7 hold the addresses of the rows of matrix i; thread l gets of each matrix row l / 4,
-// columns 2 (l % 4) and the next. With .trans each matrix is transposed first.
+// PTX ISA, ldmatrix .x4: threads 8i to 8i + 7 hold the addresses of the rows of matrix i; thread l gets of each matrix row l /
+// 4, columns 2 (l % 4) and the next. With .trans each matrix is transposed first.
 inline void ldmatrix_any(uint32_t (&to)[4], const void* row, bool transposed) {
     emulator::Warp& warp = emulator::warp();
     const int lane = emulator::lane();
@@ -209,8 +217,12 @@ inline void ldmatrix_any(uint32_t (&to)[4], const void* row, bool transposed) {
     emulator::meet_warp();
 }
 
-inline void ldmatrix(uint32_t (&to)[4], const void* row) { ldmatrix_any(to, row, false); }
-inline void ldmatrix_transposed(uint32_t (&to)[4], const void* row) { ldmatrix_any(to, row, true); }
+inline void ldmatrix(uint32_t (&to)[4], const void* row) {
+    ldmatrix_any(to, row, false);
+}
+inline void ldmatrix_transposed(uint32_t (&to)[4], const void* row) {
+    ldmatrix_any(to, row, true);
+}
 
 template <int BYTES>
 void copy_async(void* shared, const void* global, bool there) {
