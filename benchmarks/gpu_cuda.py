@@ -5,8 +5,8 @@ Not a test: correctness is printed beside each time, as error over what is allow
     EDGEFM_CUDA=1 EDGEFM_CUDA_ARCHS="90" python setup.py build_ext --inplace
     python benchmarks/gpu_cuda.py --quick --out results.json        (--device cpu: a dry run of the peers on tiny shapes)
 
-Two times each: `graph`, microseconds on the card alone (a replayed CUDA graph: no launch cost of Python), and `eager`, as a user
-calls it. The second-level cache is overwritten before each. Roofline: bytes over the copy rate and operations over the matrix
+Two times each: `graph`, microseconds on the card alone (a replayed CUDA graph: no launch cost of Python), and `eager`, as a
+user calls it. The second-level cache is overwritten before each. Roofline: bytes over the copy rate and operations over the matrix
 rate, both measured in this run. One row of x is memory-bound: its bytes are those of W.
 """
 
@@ -109,8 +109,10 @@ def peft_peer(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, a: torc
             inner, outer, compute_dtype=x.dtype, quant_type="nf4", compress_statistics=True, quant_storage=torch.uint8
         )
         base.load_state_dict({"weight": weight.cpu(), "bias": bias.cpu()})
+        quantized = torch.nn.Sequential(base).to(x.device)
+        quantized.is_loaded_in_4bit = True  # else PEFT takes it for an ordinary layer
         config = peft.LoraConfig(r=len(a), lora_alpha=scale * len(a), target_modules=["0"], lora_dropout=0.0)
-        model = peft.get_peft_model(torch.nn.Sequential(base), config).to(x.device).eval()
+        model = peft.get_peft_model(quantized, config).to(x.device).eval()
         layer = model.base_model.model[0]
         layer.lora_A["default"].weight.data = a.clone()
         layer.lora_B["default"].weight.data = b.clone()
