@@ -70,6 +70,10 @@ def _obstacle(backend: str, device: torch.device, *, asked: bool = True) -> str 
     """Why `backend` cannot run on `device`; None if it can. `asked`: by name, so the interpreter will do."""
     if backend == "reference":
         return None
+    if backend == "cuda":
+        from .cuda.module import obstacle
+
+        return obstacle(device)
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (edgefm[gpu])"
     if device.type == "cuda":
