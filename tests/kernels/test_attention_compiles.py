@@ -1,4 +1,4 @@
-"""The kernels of attention compile for every card they are meant for: with matrix instructions, in its memory, without spills."""
+"""The kernels of attention compile for each card they are meant for: matrix instructions, within its memory, no spills."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def attention(
     Args:
         q, k, v: `[B, H, N, D]`, D from 1 to 128, of one floating-point type; any strides.
         bias: added to the scores, `[B or 1, H or 1, N, N]`, any floating-point type; −inf masks. A mask of keys
-            `[B, 1, 1, N]` is given as `mask.expand(-1, -1, N, -1)`, which takes no memory; where its rows are one, no copy is made.
+            `[B, 1, 1, N]` is given as `mask.expand(-1, -1, N, -1)`, which takes no memory here either.
         scale: of Q Kᵀ; D ** −0.5 if None.
 
     Returns:
@@ -70,9 +70,7 @@ def attention(
     if bias is None and not (want_lse or want_cls_row or want_importance):
         return Attended(F.scaled_dot_product_attention(q, k, v, scale=scale), None, None, None)
     out, lse, cls_row, importance = attend(q, k, v, bias, scale, want_cls_row, want_importance)
-    return Attended(
-        out, lse if want_lse else None, cls_row if want_cls_row else None, importance if want_importance else None
-    )
+    return Attended(out, lse if want_lse else None, cls_row if want_cls_row else None, importance if want_importance else None)
 
 
 @torch.library.custom_op("edgefm::attention", mutates_args=())

@@ -35,7 +35,7 @@ class Blocks(NamedTuple):
 
 # (kernel, 16 or 32 bits, padded head) -> blocks. The side that a program keeps is as large as the registers allow, since it
 # decides how often the other side is read. Held down by the 99 KiB of shared memory of cc 8.6, 8.9 and 12.0 and by 255
-# registers a thread without spills, which tests/kernels/test_attention_compiles.py holds. fp32 pays three products in registers.
+# registers a thread without spills, which tests/kernels/test_attention_compiles.py holds. fp32 pays its three products there.
 BLOCKS = {
     ("forward", 16, 64): Blocks(64, 64, 4, 2),
     ("forward", 16, 128): Blocks(64, 64, 8, 2),

@@ -98,8 +98,8 @@ def tiles_kernel(
 ):  # fmt: skip
     """One tile of dBias: Σ dS over `share` of the `repeats` heads that read this plane of the bias, which is loaded once.
 
-    d_bias is `[parts, planes, N, N]`, parts = ceil(repeats / share); the parts are added up after this. The products go over the
-    head in pieces of CHUNK values.
+    d_bias is `[parts, planes, N, N]`, parts = ceil(repeats / share); the parts are added up after this. The products go
+    over the head in pieces of CHUNK values.
     """
     across, down = tl.cdiv(n, COLS), tl.cdiv(n, ROWS)
     tile = tl.program_id(0) % (across * down)
