@@ -6,9 +6,9 @@ Not plain attention, which EdgeFM leaves to SDPA. Random bf16 data, 12 heads of 
     TRITON_INTERPRET=1 EDGEFM_KERNELS=attention=triton python benchmarks/gpu_attention.py --device cpu    (dry run, tiny shapes)
 
 Three jobs: `importance` (out and importance, forward), `importance step` (the same, then backward from out), `bias step`
-(forward and backward with the gradient of a bias [1, H, N, N]). Medians of contenders in turn, L2 flushed before each; the card's time
-alone, without what Python takes to launch. Beside each time: its largest error against fp64, in units of the largest value.
---sweep also times each kernel's other blocks.
+(forward and backward with the gradient of a bias [1, H, N, N]). Medians of contenders in turn, L2 flushed before each; the
+card's time alone, without what Python takes to launch. Beside each time: its largest error against fp64, over the largest
+value. --sweep also times each kernel's other blocks.
 """
 
 from __future__ import annotations
