@@ -44,7 +44,7 @@ def build(
     divisible = {
         (names.index(name),): [["tt.divisibility", 16]]
         for name, kind in types.items()
-        if not kind.endswith("!") and (kind.startswith("*") or kind == "i32")
+        if name not in constants and (kind.startswith("*") or kind == "i32")
     }
     source = ASTSource(kernel, signature, constexprs=constants, attrs=divisible)
     options = {"num_warps": warps, "num_stages": stages}
