@@ -5,8 +5,8 @@ Not a test: correctness is printed beside each time, as error over what is allow
     EDGEFM_CUDA=1 EDGEFM_CUDA_ARCHS="90" python setup.py build_ext --inplace
     python benchmarks/gpu_cuda.py --quick --out results.json        (--device cpu: a dry run of the peers on tiny shapes)
 
-Two times each: `graph`, microseconds on the card alone (a replayed CUDA graph: no launch cost of Python), and `eager`, as a
-user calls it. The second-level cache is overwritten before each. Roofline: bytes over the copy rate and operations over the matrix
+Two times each: `graph`, microseconds on the card alone (a replayed CUDA graph: no launch cost of Python), and `eager`, as
+called. The second-level cache is overwritten before each. Roofline: bytes over the copy rate and operations over the matrix
 rate, both measured in this run. One row of x is memory-bound: its bytes are those of W.
 """
 

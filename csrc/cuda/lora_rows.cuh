@@ -117,7 +117,10 @@ __global__ void __launch_bounds__(32 * ROWS_WARPS) lora_rows(LoraLinear p) {
     const bool nested = W == Weight::nf4 && p.absmax.plain == nullptr;
     const float offset = nested ? *p.absmax.offset : 0.0f;
     if constexpr (W == Weight::nf4) {
-        if (threadIdx.x < 16) code[threadIdx.x] = nf4_code(threadIdx.x);
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            if (static_cast<int>(threadIdx.x) == i) code[i] = nf4_code(i);  // a table indexed by the thread would lie on the stack
+        }
         if (nested) {
             for (int i = threadIdx.x; i < 256; i += 32 * ROWS_WARPS) nested_code[i] = p.absmax.nested_code[i];
         }
