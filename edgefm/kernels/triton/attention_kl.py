@@ -47,13 +47,15 @@ def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int]) 
     if bytes_each > 2 or width > 128:  # the exact fp32 product has no matrix instructions and lives in registers
         return Tile(32, 32, 4, 1)
     if width > 64:
-        return Tile(64, 32, 4, 2)
+        return Tile(32, 32, 4, 2)
     large = capability[0] in (9, 10)
-    if kernel in ("mean_rows", "mean_columns"):
-        return Tile(128, 128, 8, 3) if large else Tile(64, 64, 4, 2)
-    if kernel == "lse":
-        return Tile(128, 64, 4, 3) if large else Tile(64, 64, 4, 2)
-    return Tile(64, 64, 4, 3) if large else Tile(64, 64, 4, 2)
+    if kernel == "mean_columns" and large:
+        return Tile(64, 128, 8, 3)
+    if kernel in ("mean_rows", "mean_columns"):  # with 4 warps, or tiles twice the size, registers spill
+        return Tile(64, 64, 8, 3 if large else 2)
+    if large:
+        return Tile(128 if kernel == "lse" else 64, 64, 4, 3)
+    return Tile(64, 64, 8 if kernel == "rows" else 4, 2)
 
 
 def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):

@@ -20,8 +20,11 @@ SHIFT = tl.constexpr(120.0)
 
 @triton.jit
 def student(left, right, scale, lse):
-    """p_h · 2^SHIFT of a tile, with its floor; lse already in the tile's direction."""
-    return tl.exp2(tl.maximum(scores(left, right, scale) - lse + SHIFT, -126.0))
+    """p_h · 2^SHIFT of a tile, with its floor; lse already in the tile's direction. SHIFT is added to the exponent only where
+    it must be: there it costs digits. Above 0 are only columns that do not count, where it would run over."""
+    log = tl.minimum(scores(left, right, scale) - lse, 0.0)
+    low = log < -100.0
+    return tl.exp2(tl.maximum(tl.where(low, log + SHIFT, log), -126.0)) * tl.where(low, 1.0, tl.exp2(SHIFT))
 
 
 @triton.jit
@@ -68,22 +71,24 @@ def mean_rows_kernel(
         divergence += tl.sum(p_t * (log_t - log_s + tl.log2(HS.to(tl.float32))), 1)
         if GRADIENT:
             ratio = p_t / p_s
-            for h in range(HS):
+            for h in tl.range(0, HS, num_stages=1):
                 query = block(q_s + h * qsh, rows, n, qsn, DS, BDS)
                 key = block(k_s + h * ksh, columns, n, ksn, DS, BDS)
                 lse = tl.load(lse_s + h * N + rows, mask=there, other=0.0)
                 a = student(query, key, scale_s, lse[:, None]) * ratio
-                before = there & (start > 0)
-                sofar = tl.load(share + h * N + rows, mask=before, other=0.0)
-                tl.store(share + h * N + rows, sofar + tl.sum(a, 1), mask=there)
+                part = tl.sum(a, 1)
                 own = acc + (at + h * N) * DS
-                total = block(own, tl.where(before, rows, n), n, DS, DS, BDS)
+                total = tl.zeros((BM, BDS), tl.float32)
+                if start > 0:
+                    part += tl.load(share + h * N + rows, mask=there, other=0.0)
+                    total = block(own, rows, n, DS, DS, BDS)
+                tl.store(share + h * N + rows, part, mask=there)
                 save(own, tl.dot(a.to(key.dtype), key, total, input_precision="ieee"), rows, n, DS, BDS)
             tl.debug_barrier()
     count = tl.maximum(n, 1).to(tl.float32)
     tl.store(parts + tl.program_id(0), tl.sum(tl.where(there, divergence, 0.0), 0) * (weight / count))
     if GRADIENT:
-        for h in range(HS):
+        for h in tl.range(0, HS, num_stages=1):
             own = (at + h * N) * DS
             part = tl.load(share + h * N + rows, mask=there, other=0.0)
             gradient = part[:, None] * block(mean + own, rows, n, DS, DS, BDS) - block(acc + own, rows, n, DS, DS, BDS)
@@ -129,7 +134,7 @@ def mean_columns_kernel(
             lse = tl.load(lse_s + h * N + rows, mask=inside, other=0.0)
             p_s += student(key, query, scale_s, lse[None, :])
         ratio = p_t / HT / p_s
-        for h in range(HS):
+        for h in tl.range(0, HS, num_stages=1):
             key = block(k_s + h * ksh, columns, n, ksn, DS, BDS)
             query = block(q_s + h * qsh, rows, n, qsn, DS, BDS)
             lse = tl.load(lse_s + h * N + rows, mask=inside, other=0.0)
@@ -137,13 +142,15 @@ def mean_columns_kernel(
             p = student(key, query, scale_s, lse[None, :])
             d = p * tl.exp2(-SHIFT) * part[None, :] - p * ratio
             own = acc + (at + h * N) * DS
-            total = block(own, tl.where(there & (start > 0), columns, n), n, DS, DS, BDS)
+            total = tl.zeros((BN, BDS), tl.float32)
+            if start > 0:
+                total = block(own, columns, n, DS, DS, BDS)
             total = tl.dot((d * tl.exp2(LIFT)).to(query.dtype), query, total, input_precision="ieee")
             save(own, total, columns, n, DS, BDS)
         tl.debug_barrier()
     factor = tl.load(g).to(tl.float32) * weight
     lowered = factor * slope / tl.maximum(n, 1).to(tl.float32) * tl.exp2(-LIFT)
-    for h in range(HS):
+    for h in tl.range(0, HS, num_stages=1):
         own = (at + h * N) * DS
         save(dk + own, block(acc + own, columns, n, DS, DS, BDS) * lowered, columns, N, DS, BDS)
         save(dq + own, block(near + own, columns, N, DS, DS, BDS).to(tl.float32) * (factor / N), columns, N, DS, BDS)
