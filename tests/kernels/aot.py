@@ -40,7 +40,9 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], cc: 
     names = list(kernel.arg_names)
     signature = {name: "constexpr" if name in constants else types[name].split(":")[0] for name in names}
     attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if types.get(name, "").endswith(":16")}
-    source = ASTSource(fn=kernel, signature=signature, constexprs={(names.index(n),): v for n, v in constants.items()}, attrs=attributes)
+    source = ASTSource(
+        fn=kernel, signature=signature, constexprs={(names.index(n),): v for n, v in constants.items()}, attrs=attributes
+    )
     result = triton.compile(source, target=GPUTarget("cuda", cc, 32), options={"num_warps": warps, "num_stages": stages})
     registers, spilled = _resources(result.asm["cubin"])
     return Compiled(bool(MATRIX.search(result.asm["ptx"])), result.metadata.shared, registers, spilled)

@@ -70,7 +70,7 @@ def tensors(case: Case, device: str, dtype: torch.dtype) -> list[torch.Tensor]:
         if case.kind == "outlier":  # scores of +-80 in some rows, less than the floor of the mean's kernel
             q[:, :, ::5] *= 60 / q[:, :, ::5].norm(dim=-1, keepdim=True) * math.sqrt(width) / k.norm(dim=-1).max()
         made += [x.to(device, dtype) for x in (q, k)]
-    return made[:2] * 2 if case.kind == "same" else made
+    return made[:2] * 2 if case.kind in ("same", "equal") else made
 
 
 def run(case: Case, of: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
@@ -131,5 +131,3 @@ def memory_is_linear(shape: Case, dtype: torch.dtype) -> int:
     q, k = (x.requires_grad_() for x in of[:2])
     attention_kl(q, k, *of[2:], heads=shape.heads).backward()
     return torch.cuda.max_memory_allocated() - before
-
-

@@ -1,4 +1,4 @@
-"""Every kernel of `attention_kl` becomes what it should on every card, without one: matrix instructions, memory that fits, no spills.
+"""What `attention_kl`'s kernels become on every card, without one: matrix instructions, memory that fits, no spills.
 
 In 16 bits. The exact fp32 product has no matrix instructions by intention and is only held to shared memory.
 """

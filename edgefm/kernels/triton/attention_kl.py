@@ -2,7 +2,8 @@
 
 Not the kernels: `attention_kl_pairs.py` (value and gradients in pairs of heads), `attention_kl_mean.py` (of the heads' mean),
 `attention_scores.py` (log-sum-exps). Passes over the teacher's scores, forward and backward: pairs 1 and 1, mean 2 and 1.
-fp64, and heads of more than 256, go to the reference.
+fp64, and heads of more than 256, go to the reference. In fp16 and bf16 the gradient of q is the difference of two means of k
+whose probabilities are rounded to that type: it is not better than about eps · scale · max|k|, however small it is itself.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, pairs, scale_s, 
         acc = call.fp32(*q_s.shape)
         mean_columns_kernel[(batch * triton.cdiv(tokens, how.columns),)](
             g, *call.tensors, call.lengths, lse_s, lse_t, share, acc, near, dq, dk, *call.strides, heads, q_t.shape[1], tokens,
-            *call.scales, weight, slope, *call.widths, lengths is not None, *how[:2], num_warps=how.warps, num_stages=how.stages,
+            *call.scales, weight, slope, *call.widths, lengths is not None, *how[:2], num_warps=how.warps,
+            num_stages=how.stages,
         )  # fmt: skip
     return dq.to(q_s.dtype), dk.to(k_s.dtype)
 

@@ -109,7 +109,6 @@ def mean_columns_kernel(
     image = (tl.program_id(0) // blocks).to(tl.int64)
     columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
     n = tokens_of(lengths, image, N, LENGTHS)
-    there = columns < n
     q_s += image * qsb
     k_s += image * ksb
     q_t += image * qtb

@@ -51,7 +51,7 @@ def lse_kernel(
     q, k, lengths, lse, mean, qb, qh, qn, kb, kh, kn, H, N, scale,
     D: tl.constexpr, BD: tl.constexpr, LENGTHS: tl.constexpr, MEAN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """lse `[B, H, N]` of each row of scores in base 2 and, with MEAN, the mean of k under the row's softmax, fp32 `[B, H, N, D]`.
+    """lse `[B, H, N]` of each row of scores in base 2; with MEAN, the mean of k under the row's softmax, fp32 `[B, H, N, D]`.
 
     One program: BM rows of one head, all columns.
     """
