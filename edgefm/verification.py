@@ -37,6 +37,7 @@ def verify(
     against: Any,
     gate: str | Path | None,
     seal: bool,
+    robustness: str | None,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -58,6 +59,7 @@ def verify(
     from .data import clusters
     from .settings import load_gate, load_recipe
     from .verify.gate import askable
+    from .verify.robustness import plan
     from .verify.verdict import verdict
 
     if out is not None:
@@ -70,6 +72,8 @@ def verify(
         if gate is not None or against is not None:
             limits = load_gate(gate, bundle.manifest.task.kind)
             limits = askable(limits, bundle.manifest.task, dataset.labels is not None, given=gate is not None)
+        if robustness is not None:
+            report(plan(robustness, len(dataset), bundle.manifest.task, dataset.labels is not None))
         reference = None
         if against is not None:
             reference = _reference(against, settings, trust_remote_code, allow_refused, opened)
@@ -82,6 +86,7 @@ def verify(
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
             gate=limits,
+            modality=robustness,
         )
     if out is not None:
         _write(out, found)

@@ -19,6 +19,8 @@ def verify(
     against: Any = None,
     gate: str | Path | None = None,
     seal: bool = False,
+    robustness: Literal["xray", "ct", "mr", "ultrasound", "oct", "fundus", "dermatoscopy", "pathology", "blood", "tissue"]
+    | None = None,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -41,6 +43,7 @@ def verify(
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
         seal: append the findings to the bundle's evidence; its id stays the same.
+        robustness: how images of this kind go wrong: also measure errors on corrupted images, which takes minutes.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
@@ -62,6 +65,7 @@ def verify(
             against=against,
             gate=gate,
             seal=seal,
+            robustness=robustness,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

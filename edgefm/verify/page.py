@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .robustness_table import tables
+
 Record = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and its interval or ""
 
@@ -68,6 +70,8 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield _tests(found)
     if found["gate"]:
         yield _gate(found["gate"])
+    if found.get("robustness"):
+        yield from (Section(*each) for each in tables(found["robustness"], _value, everything=everything))
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
