@@ -236,8 +236,9 @@ def test_a_torch_model_in_training_mode_or_of_other_labels_is_refused(bundle: Pa
 def test_embeddings_are_verified_by_cosine_and_neighbours(make_bundle: MakeBundle) -> None:  # noqa: F811
     found = edgefm.verify(make_bundle("embedding"), data=PHANTOM)
     one, two = found["variants"]
-    assert set(one["metrics"]) == {"knn_accuracy"}
+    assert set(one["metrics"]) == {"knn_accuracy", "probe_accuracy"}
     assert two["mean_cosine"]["value"] == pytest.approx(1, abs=1e-6)
+    assert two["cka"]["value"] == pytest.approx(1, abs=1e-6)
     assert two["flips"] is None
     assert found["parity"]["passed"]
 

@@ -19,8 +19,7 @@ def verify(
     against: Any = None,
     gate: str | Path | None = None,
     seal: bool = False,
-    robustness: Literal["xray", "ct", "mr", "ultrasound", "oct", "fundus", "dermatoscopy", "pathology", "blood", "tissue"]
-    | None = None,
+    robustness: str | None = None,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -43,7 +42,8 @@ def verify(
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
         seal: append the findings to the bundle's evidence; its id stays the same.
-        robustness: how images of this kind go wrong: also measure errors on corrupted images, which takes minutes.
+        robustness: also measure errors on corrupted images, which takes minutes, of this modality: xray, ct, mr, ultrasound,
+            oct, fundus, dermatoscopy, pathology, blood or tissue.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.

@@ -10,6 +10,8 @@ the error's (as Di Salvo et al. 2024), and so 1 for the reference itself, less f
     CE_c = sum_s E(s, c) / sum_s E_ref(s, c)
     relative CE_c = sum_s (E(s, c) - E(clean)) / sum_s (E_ref(s, c) - E_ref(clean))
     mCE, relative mCE: their means over the corruptions for which the sum below the line is above 0
+
+Relative mCE is unsteady where the reference hardly suffers, as its interval shows: read the increase of the mean error first.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 Record = Mapping[str, Any]
 Cell = tuple[str, str]
 Table = tuple[str, list[str], list[tuple[str, list[Cell]]]]
-SUMMARY = {"mean_error": "mean error", "difference": "from reference", "mce": "mCE", "relative_mce": "relative mCE"}
+SUMMARY = {"mean_error": "mean error", "increase": "from clean", "difference": "from reference", "mce": "mCE"}
 
 
 def tables(found: Record, value: Callable[[Record | None], Cell], *, everything: bool) -> Iterator[Table]:

@@ -30,10 +30,10 @@ def shown(value: Any) -> tuple[str, str]:
 def test_the_summary_has_a_column_for_what_any_model_has() -> None:
     ((title, head, rows),) = tables(FOUND, shown, everything=False)
     assert title == "Balanced error of 9 images of oct, corrupted"
-    assert head == ["clean error", "mean error", "from reference", "mCE"]
+    assert head == ["clean error", "mean error", "from clean", "from reference", "mCE"]
     assert rows == [
-        ("fp32", [("0.100", ""), ("0.3", ""), ("-", ""), ("1", "")]),
-        ("int8", [("-", ""), ("0.4", ""), ("0.1", ""), ("-", "")]),
+        ("fp32", [("0.100", ""), ("0.3", ""), ("0.2", ""), ("-", ""), ("1", "")]),
+        ("int8", [("-", ""), ("0.4", ""), ("-", ""), ("0.1", ""), ("-", "")]),
     ]
 
 
