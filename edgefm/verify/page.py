@@ -72,7 +72,7 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
     if found["gate"]:
         yield _gate(found["gate"])
     if found.get("robustness"):
-        yield from (Section(*each) for each in tables(found["robustness"], _value, everything=everything))
+        yield from (Section(*each) for each in tables(found["robustness"], _value, _points, everything=everything))
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:

@@ -8,20 +8,28 @@ from typing import Any
 
 Record = Mapping[str, Any]
 Cell = tuple[str, str]
+Show = Callable[[Record | None], Cell]
 Table = tuple[str, list[str], list[tuple[str, list[Cell]]]]
-SUMMARY = {"mean_error": "mean error", "increase": "from clean", "difference": "from reference", "mce": "mCE"}
+SUMMARY = {"mean_error": "mean error", "increase": "points from clean", "difference": "points from reference", "mce": "mCE"}
+POINTS = ("increase", "difference")  # shown in points of 0.01
 
 
-def tables(found: Record, value: Callable[[Record | None], Cell], *, everything: bool) -> Iterator[Table]:
+def tables(found: Record, value: Show, points: Show, *, everything: bool) -> Iterator[Table]:
     """Title, head and rows: the summary, and with `everything` each corruption, its mean over the severities.
 
     Args:
-        found: the findings' `robustness`. value: an interval to a cell, "-" for None.
+        found: the findings' `robustness`. value, points: an interval to a cell, as it is and in points of 0.01; "-" for None.
     """
     names = [what for what in SUMMARY if any(what in each for each in found["summary"].values())]
     head = ["clean error", *(SUMMARY[what] for what in names)]
     rows = [
-        (name, [_number(found["clean"][name]["balanced_error"]), *(value(each.get(what)) for what in names)])
+        (
+            name,
+            [
+                _number(found["clean"][name]["balanced_error"]),
+                *((points if what in POINTS else value)(each.get(what)) for what in names),
+            ],
+        )
         for name, each in found["summary"].items()
     ]
     yield f"Balanced error of {found['images']} images of {found['modality']}, corrupted", head, rows

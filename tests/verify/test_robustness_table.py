@@ -27,18 +27,22 @@ def shown(value: Any) -> tuple[str, str]:
     return ("-" if value is None else f"{value:g}"), ""
 
 
+def points(value: Any) -> tuple[str, str]:
+    return ("-" if value is None else f"{100 * value:g} p"), ""
+
+
 def test_the_summary_has_a_column_for_what_any_model_has() -> None:
-    ((title, head, rows),) = tables(FOUND, shown, everything=False)
+    ((title, head, rows),) = tables(FOUND, shown, points, everything=False)
     assert title == "Balanced error of 9 images of oct, corrupted"
-    assert head == ["clean error", "mean error", "from clean", "from reference", "mCE"]
+    assert head == ["clean error", "mean error", "points from clean", "points from reference", "mCE"]
     assert rows == [
-        ("fp32", [("0.100", ""), ("0.3", ""), ("0.2", ""), ("-", ""), ("1", "")]),
-        ("int8", [("-", ""), ("0.4", ""), ("-", ""), ("0.1", ""), ("-", "")]),
+        ("fp32", [("0.100", ""), ("0.3", ""), ("20 p", ""), ("-", ""), ("1", "")]),
+        ("int8", [("-", ""), ("0.4", ""), ("-", ""), ("10 p", ""), ("-", "")]),
     ]
 
 
 def test_a_wide_page_has_the_mean_of_each_corruption() -> None:
-    _, (title, head, rows) = tables(FOUND, shown, everything=True)
+    _, (title, head, rows) = tables(FOUND, shown, points, everything=True)
     assert title == "Balanced error by corruption, the mean of its severities"
     assert head == ["fp32", "int8"]
     assert rows == [("motion blur", [("0.300", ""), ("-", "")])]

@@ -67,10 +67,22 @@ def convolved(x: Array, kernel: Array) -> Array:
     """x `[H, W, C]` with a kernel of odd sides whose sum is 1, by the Fourier transform; float32."""
     up, left = (side // 2 for side in kernel.shape)
     padded = np.pad(x, ((up, up), (left, left), (0, 0)), mode="symmetric")
-    size = padded.shape[:2]
+    size = tuple(_smooth(side) for side in padded.shape[:2])
     turned = np.fft.rfft2(kernel, size)[..., None]
-    found = np.fft.irfft2(np.fft.rfft2(padded, axes=(0, 1)) * turned, size, axes=(0, 1))
-    return np.asarray(found[2 * up :, 2 * left :], np.float32)
+    found = np.fft.irfft2(np.fft.rfft2(padded, size, axes=(0, 1)) * turned, size, axes=(0, 1))
+    return np.asarray(found[2 * up : 2 * up + x.shape[0], 2 * left : 2 * left + x.shape[1]], np.float32)
+
+
+def _smooth(side: int) -> int:
+    """The next number without prime factors above 5: the transform of others takes several times as long."""
+    while True:
+        rest = side
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return side
+        side += 1
 
 
 def _gaussian(sigma: float, reach: int) -> Array:

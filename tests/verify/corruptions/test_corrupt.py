@@ -7,7 +7,7 @@ import pytest
 
 from edgefm.errors import ImageError, InputError
 from edgefm.verify.corruptions import MODALITIES, SEVERITIES, corrupt
-from edgefm.verify.corruptions.blur import convolved, motion_blur
+from edgefm.verify.corruptions.blur import _smooth, convolved, motion_blur
 from edgefm.verify.corruptions.modalities import CORRUPTIONS
 
 EVERY = [(modality, name) for modality, names in MODALITIES.items() for name in names]
@@ -134,6 +134,11 @@ def test_a_convolution_is_the_one_of_scipy() -> None:
     kernel /= kernel.sum()
     wanted = np.stack([ndimage.convolve(x[..., k], kernel, mode="reflect") for k in range(2)], axis=2)
     assert convolved(x, kernel) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(1, 1), (7, 8), (11, 12), (225, 225), (227, 240), (2557, 2560)])
+def test_a_transform_has_no_large_prime_factor(side: int, wanted: int) -> None:
+    assert _smooth(side) == wanted
 
 
 def test_a_trail_of_motion_is_longest_where_sigma_allows_and_never_turns_back() -> None:
