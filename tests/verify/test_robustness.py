@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -162,3 +163,20 @@ def test_the_option_offers_every_modality_there_is() -> None:
     (option,) = [each for each in verb_command("verify").params if each.name == "robustness"]
     assert re.findall(r"\w+", option.help.partition("modality: ")[2].replace(" or ", ", ")) == list(MODALITIES)
     assert all(len(cells_of(name)) == 5 * len(kinds) for name, kinds in MODALITIES.items())
+
+
+def test_memory_does_not_grow_with_the_pixels_of_more_images() -> None:
+    class Large(Greys):
+        def pixels(self, index: int) -> np.ndarray:
+            return np.full((400, 400), self.levels[index], np.uint8)
+
+    def peak(count: int) -> int:
+        images = Large([7, 200] * (count // 2), [0, 1] * (count // 2))
+        tracemalloc.start()
+        measured(images, contender("one"), modality="tissue", draws=2)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2)
+    assert peak(12) - peak(2) < 10 * 400 * 400 / 4
