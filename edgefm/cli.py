@@ -33,6 +33,7 @@ METAVARS = {
     "against": "MODEL",
     "cache": "DIR",
     "recipe": "FILE.yaml",
+    "robustness": "MODALITY",
     "set": "A.B=C",
     "out": "PATH",
     "keep": "VARIANT",

@@ -38,6 +38,7 @@ def verify(
     gate: str | Path | None,
     parity: str,
     seal: bool,
+    robustness: str | None,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -59,6 +60,7 @@ def verify(
     from .data import clusters
     from .settings import load_gate, load_recipe
     from .verify.gate import askable
+    from .verify.robustness import plan
     from .verify.verdict import verdict
 
     if out is not None:
@@ -71,6 +73,8 @@ def verify(
         if gate is not None or against is not None:
             limits = load_gate(gate, bundle.manifest.task.kind)
             limits = askable(limits, bundle.manifest.task, dataset.labels is not None, given=gate is not None)
+        if robustness is not None:
+            report(plan(robustness, len(dataset), bundle.manifest.task, dataset.labels is not None))
         reference = None
         if against is not None:
             reference = _reference(against, settings, trust_remote_code, allow_refused, opened)
@@ -84,6 +88,7 @@ def verify(
             bar=bar,
             gate=limits,
             capped=parity == "all",
+            modality=robustness,
         )
     if out is not None:
         _write(out, found)

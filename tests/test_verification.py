@@ -236,8 +236,9 @@ def test_a_torch_model_in_training_mode_or_of_other_labels_is_refused(bundle: Pa
 def test_embeddings_are_verified_by_cosine_and_neighbours(make_bundle: MakeBundle) -> None:  # noqa: F811
     found = edgefm.verify(make_bundle("embedding"), data=PHANTOM)
     one, two = found["variants"]
-    assert set(one["metrics"]) == {"knn_accuracy"}
+    assert set(one["metrics"]) == {"knn_accuracy", "probe_accuracy"}
     assert two["mean_cosine"]["value"] == pytest.approx(1, abs=1e-6)
+    assert two["cka"]["value"] == pytest.approx(1, abs=1e-6)
     assert two["flips"] is None
     assert found["parity"]["passed"]
 
@@ -277,3 +278,37 @@ def test_a_table_fits_a_terminal_of_100_columns(make_bundle: MakeBundle, capsys:
     assert any("openvino-int8" in line for line in lines)
     assert show_verify(found, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["task"]["labels"] == ["clear", "opacity"]
+
+
+def test_robustness_is_measured_where_it_is_asked_for_and_says_first_what_it_costs(
+    make_bundle: MakeBundle,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = make_bundle(task=BINARY, variants=("openvino-fp32", "onnx-fp32", "onnx-int8"))
+    data = table(tmp_path, cases(8))
+    assert edgefm.verify(path, data=data)["robustness"] is None
+    with caplog.at_level("INFO", "edgefm"):
+        found = edgefm.verify(path, data=data, robustness="oct", out=tmp_path / "proof")
+    assert "robustness: 8 of 8 images, 6 corruptions of oct at 5 severities: 248 answers of each model" in caplog.text
+    weather = found["robustness"]
+    assert (weather["modality"], weather["images"], weather["seed"]) == ("oct", 8, 0)
+    assert set(weather["clean"]) == {"openvino-fp32", "onnx-int8"}  # one engine of each precision
+    assert set(weather["corruptions"][0]) == {"name", "severity", "variants"}
+    assert weather["clean"]["onnx-int8"]["balanced_error"] == pytest.approx(
+        1 - found["variants"][2]["metrics"]["balanced_accuracy"]["value"]
+    )
+    text = (tmp_path / "proof" / "verify.md").read_text()
+    assert "## Balanced error of 8 images of oct, corrupted" in text
+    assert "| jpeg compression | " in text
+    assert "SECRET" not in json.dumps(weather)
+    assert show_verify(found, as_json=False) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+def test_robustness_without_labels_or_of_an_embedding_is_refused(make_bundle: MakeBundle, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(InputError, match="the data have none"):
+        edgefm.verify(make_bundle(task=BINARY), data=table(tmp_path, [{"file": "a.png", "split": "test"}]), robustness="xray")
+    with pytest.raises(InputError, match="an embedding decides nothing"):
+        edgefm.verify(make_bundle("embedding"), data=PHANTOM, robustness="xray")

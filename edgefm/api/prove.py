@@ -20,6 +20,7 @@ def verify(
     gate: str | Path | None = None,
     parity: Literal["variants", "all"] = "variants",
     seal: bool = False,
+    robustness: str | None = None,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -44,6 +45,8 @@ def verify(
         parity: what is compared: variants, each in every precision that this machine could choose; or all, also as older
             processors would run them, where an engine's instruction set can be capped.
         seal: append the findings to the bundle's evidence; its id stays the same.
+        robustness: also measure errors on corrupted images, which takes minutes, of this modality: xray, ct, mr, ultrasound,
+            oct, fundus, dermatoscopy, pathology, blood or tissue.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
@@ -66,6 +69,7 @@ def verify(
             gate=gate,
             parity=parity,
             seal=seal,
+            robustness=robustness,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

@@ -89,29 +89,34 @@ def knn_accuracy(embedding: Array, labels: Array) -> float:
     return _share(knn_right(embedding, labels)) if len(embedding) > 1 else math.nan
 
 
-def knn_right(embedding: Array, labels: Array, neighbours: int = NEIGHBOURS) -> Array:
+def knn_right(embedding: Array, labels: Array, neighbours: int = NEIGHBOURS, groups: Array | None = None) -> Array:
     """Whether each image's class is the one its nearest other images vote for, each vote weighing its cosine.
 
     Args:
         embedding: float `[N, D]`, at least two images. labels: int `[N]` or 0/1 `[N, K]` (a distinct row is a class).
+        groups: `[N]`, who belongs together, at least two: images of the same patient are no neighbours. None: each for itself.
 
     Returns:
         bool `[N]`.
     """
-    if labels.ndim == 2:
-        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-    count = len(embedding)
+    labels, count = classes_of(labels), len(embedding)
+    member = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
     unit, classes = _unit(embedding), np.unique(labels)
     right = np.zeros(count, bool)
     for start in range(0, count, 256):
         cosine = unit[start : start + 256] @ unit.T
-        rows = np.arange(len(cosine))
-        cosine[rows, start + rows] = -np.inf
+        cosine[member[start : start + 256, None] == member] = -np.inf
         nearest = np.argsort(-cosine, axis=1, kind="stable")[:, : min(neighbours, count - 1)]
         weight = np.take_along_axis(cosine, nearest, axis=1)
+        weight[np.isinf(weight)] = 0.0  # fewer others than neighbours
         votes = np.stack([(weight * (labels[nearest] == value)).sum(axis=1) for value in classes], axis=1)
         right[start : start + 256] = classes[votes.argmax(axis=1)] == labels[start : start + 256]
     return right
+
+
+def classes_of(labels: Array) -> Array:
+    """One whole number per image, `[N]`: the labels themselves, or which of the distinct rows of 0/1 `[N, K]`."""
+    return labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def flips(one: Array, other: Array) -> float:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .robustness_table import tables
+
 Record = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and its interval or ""
 
@@ -20,6 +22,7 @@ NAMES = {
     "f1": "F1",
     "brier": "Brier",
     "knn_accuracy": "kNN accuracy",
+    "probe_accuracy": "probe accuracy",
 }
 OPERATING = {"auprc": "AUPRC", "mcc": "MCC"}
 LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal shows; Markdown has all
@@ -68,6 +71,8 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield _tests(found)
     if found["gate"]:
         yield _gate(found["gate"])
+    if found.get("robustness"):
+        yield from (Section(*each) for each in tables(found["robustness"], _value, _points, everything=everything))
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
@@ -170,7 +175,8 @@ def markdown(found: Record) -> str:
 
 def _agreement(found: Record, others: list[Record]) -> Section:
     head = ["decisions changed", "share", "largest difference"]
-    cosine = any(each["mean_cosine"] for each in others)
+    likeness = {"mean_cosine": "mean cosine", "cka": "CKA"}
+    likeness = {what: name for what, name in likeness.items() if any(each.get(what) for each in others)}
     flips = any(each["flips"] for each in others)
     rows = []
     for each in others:
@@ -179,8 +185,8 @@ def _agreement(found: Record, others: list[Record]) -> Section:
         if flips:
             cells += [_plain(changed and f"{changed['count']} of {changed['of']}"), _percent(changed and changed["share"])]
         cells.append(_small(each["largest_difference"]))
-        rows.append((each["name"], cells + ([_value(each["mean_cosine"])] if cosine else [])))
-    head = head[0 if flips else 2 :] + (["mean cosine"] if cosine else [])
+        rows.append((each["name"], cells + [_value(each.get(what)) for what in likeness]))
+    head = [*head[0 if flips else 2 :], *likeness.values()]
     return Section(f"Agreement with {found['reference']}", head, rows)
 
 

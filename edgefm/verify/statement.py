@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..spec.task import Task
 from .answers import Answers
 from .calibration import brier_parts, forecasts
+from .embeddings import cka_interval, probe_right
 from .intervals import DRAWS, Interval, bootstrap_intervals
 from .metrics import knn_right
 from .operating import Operating
@@ -39,7 +40,8 @@ def statements(
 
     Returns:
         `name`, `precision`, `reference` (whether it is the one), and
-        `metrics`: name to interval, of `metrics.task_metrics`, or for an embedding `knn_accuracy`; empty without labels.
+        `metrics`: name to interval, of `metrics.task_metrics`, or for an embedding `knn_accuracy` and `probe_accuracy` (see
+        `embeddings.probe_right`), of images by those of other groups; empty without labels.
         `difference`: name to interval, the metric less the reference's.
         `labels`: label to the metrics of it against the rest, where the task has several.
         `operating`: name to interval, as `operating.Operating` gives them; empty without labels and for an embedding.
@@ -50,10 +52,11 @@ def statements(
         `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
         embedding and without a reference.
         `mean_cosine`: interval, of the embedding with the reference's, where the task is one or there are no labels; else None.
+        `cka`: interval, as `embeddings.cka_interval`, of an embedding with the reference's, of any width; else None.
         `largest_difference`: see `difference`. `golden`: how it contradicts the golden outputs, or "".
         An interval is `value`, `low`, `high` and `undefined` (see `intervals.Interval`).
     """
-    measures = [_measure(each, reference, labels) for each in answers]
+    measures = [_measure(each, reference, labels, groups, seed) for each in answers]
     base = None if reference is None else measures[[each is reference for each in answers].index(True)]
 
     def everything(rows: Array) -> dict[tuple[str, ...], float]:
@@ -71,7 +74,10 @@ def statements(
         return found
 
     intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed, level=LEVEL)
-    return [_record(each, reference, intervals) | _beside(each, reference, labels) for each in answers]
+    return [
+        _record(each, reference, intervals) | _beside(each, reference, labels) | {"cka": _cka(each, reference, groups, seed)}
+        for each in answers
+    ]
 
 
 def between(answers: Sequence[Answers]) -> Iterator[dict[str, Any]]:
@@ -105,19 +111,20 @@ def difference(one: Answers, other: Answers) -> float | None:
     return float(in_deviations(one.embedding, other.embedding).max())
 
 
-def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> Measure:
+def _measure(each: Answers, reference: Answers | None, labels: Array | None, groups: Array, seed: int) -> Measure:
     """The numbers of one contender on any draw of the images, by their path in its record."""
     scores: Scores | None = None
     operating: Operating | None = None
     slope: Slope | None = None
-    right: Array | None = None
+    right: dict[str, Array] = {}
     if labels is not None and each.probabilities is not None:
         assert each.decided is not None
         slope = Slope(each.probabilities, labels, each.contender.task)
         scores = Scores(each.probabilities, labels, each.contender.task)
         operating = Operating(each.probabilities, each.decided, labels, each.contender.task)
-    elif labels is not None and each.embedding is not None and len(each.embedding) > 1:
-        right = knn_right(each.embedding, labels)
+    elif labels is not None and each.embedding is not None and len(np.unique(groups)) > 1:
+        right["knn_accuracy"] = knn_right(each.embedding, labels, groups=groups)
+        right["probe_accuracy"] = probe_right(each.embedding, labels, groups, seed=seed)
     compared = reference is not None and each is not reference
     changed = _changed(each, reference) if compared and reference is not None and each.decided is not None else None
     cosine = each.cosine if compared and (scores is None) else None
@@ -133,8 +140,8 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
             found |= {("operating", name): value for name, value in operating.metrics(rows).items()}
         if slope is not None:
             found[("calibration_slope",)] = slope.of(rows)
-        if right is not None:  # the neighbours are those among all images: a copy of an image is no neighbour of it
-            found["metrics", "knn_accuracy"] = float(right[rows].mean())
+        # neighbours and probes are those of all images: in a draw, a copy of an image teaches nothing about it
+        found |= {("metrics", name): float(values[rows].mean()) for name, values in right.items()}
         if changed is not None:
             found[("flips",)] = float(changed[rows].mean())
         if cosine is not None:
@@ -142,6 +149,12 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None) -> 
         return found
 
     return measure
+
+
+def _cka(each: Answers, reference: Answers | None, groups: Array, seed: int) -> dict[str, Any] | None:
+    if each.embedding is None or reference is None or reference.embedding is None or each is reference:
+        return None
+    return cka_interval(each.embedding, reference.embedding, groups, seed=seed, level=LEVEL)._asdict()
 
 
 def _beside(each: Answers, reference: Answers | None, labels: Array | None) -> dict[str, Any]:

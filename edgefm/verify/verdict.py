@@ -25,6 +25,8 @@ from .contenders import Contender, capped_of, comparable, in_fp32, variants_of
 from .gate import floors, judged
 from .intervals import DRAWS
 from .parity import LIMIT
+from .robustness import compared as answering
+from .robustness import robustness
 from .statement import LEVEL, between, statements
 
 Array = npt.NDArray[Any]
@@ -42,6 +44,7 @@ def verdict(
     bar: Callable[[float, float], None],
     gate: Gate | None = None,
     capped: bool = False,
+    modality: str | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -53,6 +56,7 @@ def verdict(
         about: what to record of the data; no file names and no patients.
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
         capped: also measure the variants as older processors would run them (`capped.py`).
+        modality: whose corruptions the images go through; None for none.
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -62,6 +66,7 @@ def verdict(
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
         `gate`: as `gate.judged` gives it, or None.
+        `robustness`: as `robustness.robustness` gives it, or None without `modality`.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
 
@@ -112,6 +117,18 @@ def verdict(
         "left_out": left_out,
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
         "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
+        "robustness": None
+        if modality is None
+        else robustness(
+            images,
+            answering(own, outside),
+            reference=reference,
+            modality=modality,
+            groups=groups,
+            seed=seed,
+            bar=bar,
+            draws=draws,
+        ),
         "notes": list(_notes(variants, count, by, len(manifest.golden), images.labels is not None, task)),
     }
 

@@ -182,3 +182,29 @@ def test_embeddings_of_another_width_cannot_be_subtracted() -> None:
     )
     assert difference(one, wide) is None
     assert stated(images, [one, wide])[1]["mean_cosine"] is None
+
+
+def test_an_embedding_has_a_probe_and_a_likeness_to_the_reference_of_whatever_width() -> None:
+    levels = list(range(20, 240, 11))
+    images = Greys(levels, [int(level > 130) for level in levels])
+    answers = answered(
+        images,
+        contender("one", task=EMBEDDING),
+        contender("same", lambda level: 0.5 * level + 0.2, task=EMBEDDING),
+        contender("flat", lambda level: 0 * level + 0.5, task=EMBEDDING),
+        embeddings=True,
+    )
+    one, same, flat = stated(images, answers)
+    assert one["cka"] is None
+    assert same["cka"]["value"] == pytest.approx(1, abs=1e-5)
+    assert same["cka"]["low"] == pytest.approx(1, abs=1e-5)
+    assert math.isnan(flat["cka"]["value"])
+    assert one["metrics"]["probe_accuracy"]["value"] > 0.8
+    assert same["difference"]["probe_accuracy"]["value"] == pytest.approx(0, abs=1e-9)
+    assert flat["metrics"]["probe_accuracy"]["value"] < 0.7
+
+
+def test_an_embedding_of_one_patient_has_nobody_to_be_judged_by() -> None:
+    images = Greys([10, 200, 90, 160], [0, 1, 0, 1])
+    (only,) = stated(images, answered(images, contender("one", task=EMBEDDING), embeddings=True), np.zeros(4))
+    assert only["metrics"] == {}
