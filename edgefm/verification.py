@@ -37,6 +37,7 @@ def verify(
     against: Any,
     gate: str | Path | None,
     seal: bool,
+    by: tuple[str, ...],
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -57,6 +58,7 @@ def verify(
     """
     from .data import clusters
     from .settings import load_gate, load_recipe
+    from .verify.columns import columns
     from .verify.gate import askable
     from .verify.verdict import verdict
 
@@ -66,6 +68,10 @@ def verify(
         bundle = _open(path, allow_refused, opened)
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
+        who = clusters(dataset)
+        parts, notes = columns(dataset.groups, by, who)
+        for note in notes:
+            report(note)
         limits = None
         if gate is not None or against is not None:
             limits = load_gate(gate, bundle.manifest.task.kind)
@@ -77,7 +83,8 @@ def verify(
             bundle,
             dataset,
             reference,
-            groups=clusters(dataset),
+            groups=who,
+            columns=parts,
             about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,

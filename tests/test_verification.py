@@ -172,6 +172,34 @@ def test_what_is_written_holds_no_file_names_and_no_patients_and_is_the_same_eac
     assert (found["data"]["groups"], found["data"]["by"]) == (6, "patient")
 
 
+def test_subgroups_are_by_the_columns_that_can_make_some_or_those_asked_for(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row | {"site": "XYZ"[n // 4 % 2], "name": row["patient"], "scanner": "AB"[n % 2]} for n, row in enumerate(cases(160))
+    ]
+    data = table(tmp_path, rows)
+    with caplog.at_level("INFO", logger="edgefm"):
+        found = edgefm.verify(bundle, data=data, out=tmp_path / "out")
+    assert [record["column"] for record in found["subgroups"]] == ["site", "scanner"]
+    assert any("column 'name' makes no subgroups: 80 values for 80 patients" in line for line in caplog.messages)
+    site = found["subgroups"][0]
+    assert [(group["value"], group["images"], group["groups"]) for group in site["groups"]] == [("X", 80, 40), ("Y", 80, 40)]
+    assert site["worst"]["openvino-fp32"]["auc"] in ("X", "Y")
+    assert show_verify(found, as_json=False) == 0
+    told = capsys.readouterr().out
+    assert "Worst group by site" in told
+    assert max(map(len, told.splitlines())) <= 100
+    page = (tmp_path / "out" / "verify.md").read_text()
+    assert "## Groups by site" in page
+    assert "JANE" not in page + told + json.dumps(found)
+    only = edgefm.verify(bundle, data=data, by=("scanner",))
+    assert [record["column"] for record in only["subgroups"]] == ["scanner"]
+    for wrong in ("name", "patient", "colour"):
+        with pytest.raises(InputError, match=f"column '{wrong}'"):
+            edgefm.verify(bundle, data=data, by=(wrong,))
+
+
 def test_an_earlier_page_is_not_replaced_without_force_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

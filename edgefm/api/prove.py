@@ -19,6 +19,7 @@ def verify(
     against: Any = None,
     gate: str | Path | None = None,
     seal: bool = False,
+    by: tuple[str, ...] = (),
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -41,6 +42,9 @@ def verify(
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
         seal: append the findings to the bundle's evidence; its id stays the same.
+        by: a column of the CSV whose values make subgroups, such as scanner; may be given many times. By default every column
+            that can, if they are at most 5: with 2 to 20 values, fewer than half as many as patients. A group of fewer than 30
+            images or 10 patients is not judged, and values of fewer than 5 patients are not told.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
@@ -62,6 +66,7 @@ def verify(
             against=against,
             gate=gate,
             seal=seal,
+            by=by,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

@@ -21,11 +21,14 @@ from ..runtime.engines import ENGINES
 from ..spec.gate import Gate
 from ..spec.task import Task
 from .answers import Images, collect
+from .columns import Column
 from .contenders import Contender, comparable, in_fp32, variants_of
 from .gate import floors, judged
 from .intervals import DRAWS
 from .parity import LIMIT
 from .statement import LEVEL, between, statements
+from .subgroups import notes as subgroup_notes
+from .subgroups import subgroups
 
 Array = npt.NDArray[Any]
 FEW = 30
@@ -41,6 +44,7 @@ def verdict(
     seed: int,
     bar: Callable[[float, float], None],
     gate: Gate | None = None,
+    columns: Sequence[Column] = (),
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -51,6 +55,7 @@ def verdict(
         groups: `[N]`, who belongs together, such as the patient of each image.
         about: what to record of the data; no file names and no patients.
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
+        columns: what makes subgroups.
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -59,7 +64,7 @@ def verdict(
         `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
-        `gate`: as `gate.judged` gives it, or None.
+        `gate`: as `gate.judged` gives it, or None. `subgroups`: a record per column, as `subgroups.subgroups` gives it.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
 
@@ -85,6 +90,7 @@ def verdict(
     compared = next((each for each in answers if each.contender is reference), None)
     variants = statements(answers, compared, images.labels, groups, seed=seed, draws=draws)
     pairs = list(between(answers[len(outside) :]))
+    parted = subgroups(columns, answers, compared, images.labels, groups, seed=seed, draws=draws)
     count, by = len(np.unique(groups)), "image" if images.patients is None else "patient"
     reasons = [f"{each.name}: {each.wrong}" for each in own if each.wrong]
     reasons += [_apart(pair) for pair in pairs if not pair["passed"]]
@@ -107,7 +113,11 @@ def verdict(
         "left_out": left_out,
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
         "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
-        "notes": list(_notes(variants, count, by, len(manifest.golden), images.labels is not None, task)),
+        "subgroups": parted,
+        "notes": [
+            *_notes(variants, count, by, len(manifest.golden), images.labels is not None, task),
+            *subgroup_notes(parted),
+        ],
     }
 
 
