@@ -21,6 +21,7 @@ from ..runtime.engines import ENGINES
 from ..spec.gate import Gate
 from ..spec.task import Task
 from .answers import Images, collect
+from .cases import flipped_cases
 from .columns import Column
 from .contenders import Contender, comparable, in_fp32, variants_of
 from .gate import floors, judged
@@ -45,6 +46,7 @@ def verdict(
     bar: Callable[[float, float], None],
     gate: Gate | None = None,
     columns: Sequence[Column] = (),
+    names: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -56,6 +58,7 @@ def verdict(
         about: what to record of the data; no file names and no patients.
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
         columns: what makes subgroups.
+        names: what to call each image in a list of those that are decided otherwise; None for no list and no names at all.
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -65,6 +68,7 @@ def verdict(
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
         `gate`: as `gate.judged` gives it, or None. `subgroups`: a record per column, as `subgroups.subgroups` gives it.
+        `cases`: as `cases.flipped_cases` gives them, with names of images and patients; None without `names`.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
 
@@ -114,6 +118,7 @@ def verdict(
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
         "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
         "subgroups": parted,
+        "cases": None if names is None else flipped_cases(answers, compared, images.labels, names, images.patients),
         "notes": [
             *_notes(variants, count, by, len(manifest.golden), images.labels is not None, task),
             *subgroup_notes(parted),
