@@ -126,6 +126,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         max_flips: largest share of changed decisions on `val`.
         calibration_images: images of the `calibrate` split that set the activation ranges.
         minutes: time for trials, where the first int8 changes too much.
+        coverage: share of conformal sets that hold the true label, from the labels of `calibrate`; null for no sets.
     """
 
     precision: Literal["int8"] = "int8"
@@ -134,6 +135,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_flips: Share = 0.01
     calibration_images: Count = 256
     minutes: Positive = 15.0
+    coverage: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
 
 class PreprocessRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

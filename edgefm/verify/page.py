@@ -74,8 +74,9 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield _tests(found)
     if found["gate"]:
         yield _gate(found["gate"])
-    from .part_tables import part_tables  # which builds on this file
+    from .part_tables import part_tables, set_tables  # which build on this file
 
+    yield from set_tables(found, everything=everything)
     yield from part_tables(found, everything=everything)
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]

@@ -1,6 +1,6 @@
-"""The tables of subgroups: how far the worst group is from all images, and every group beside the others.
+"""The tables of subgroups and of conformal sets: how far the worst group is from all images, and whom the sets cover.
 
-Not the numbers (`subgroups.py`) and not the other tables (`page.py`).
+Not the numbers (`subgroups.py`, `conformal.py`) and not the other tables (`page.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,29 @@ def part_tables(found: Record, *, everything: bool) -> Iterator[Section]:
             yield Section(title if everything else f"Worst group by {record['column']}, points of 0.01 below all", head, rows)
         if everything:
             yield _groups(record, names, [metric for metric in EVERY if _known(record, metric)])
+
+
+def set_tables(found: Record, *, everything: bool) -> Iterator[Section]:
+    """How often sets hold the true label, how large they are, and with `everything` by class and by group."""
+    records = found.get("conformal", {})
+    if not records:
+        return
+    heads = {"coverage": "coverage", "size": "labels", "empty": "empty", "answered": "answered", "right": "right of these"}
+    names = [name for name in heads if any(name in each for each in records.values())]
+    nominal = ", ".join(f"{100 * share:g} %" for share in dict.fromkeys(each["nominal"] for each in records.values()))
+    rows = [(name, [value(each.get(column)) for column in names]) for name, each in records.items()]
+    yield Section(f"Conformal sets, made for a coverage of {nominal}", [heads[name] for name in names], rows)
+    if not everything:
+        return
+    parts = [("class", [each.get("classes", {}) for each in records.values()])]
+    for record in found["subgroups"]:
+        column = record["column"]
+        parts.append((column, [each.get("subgroups", {}).get(column, {}) for each in records.values()]))
+    for what, shares in parts:
+        labels = list(dict.fromkeys(label for each in shares for label in each))
+        if labels:
+            rows = [(label, [value(each.get(label)) for each in shares]) for label in labels]
+            yield Section(f"Coverage of the sets by {what}", list(records), rows)
 
 
 def _gap(record: Record, name: str, metric: str) -> Cell:

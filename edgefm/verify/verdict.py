@@ -23,6 +23,7 @@ from ..spec.task import Task
 from .answers import Images, collect
 from .cases import flipped_cases
 from .columns import Column
+from .conformal import conformal_sets
 from .contenders import Contender, comparable, in_fp32, variants_of
 from .gate import floors, judged
 from .intervals import DRAWS
@@ -68,6 +69,7 @@ def verdict(
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
         `gate`: as `gate.judged` gives it, or None. `subgroups`: a record per column, as `subgroups.subgroups` gives it.
+        `conformal`: what sets of labels are worth, by variant, as `conformal.conformal_sets` gives it.
         `cases`: as `cases.flipped_cases` gives them, with names of images and patients; None without `names`.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
@@ -118,6 +120,7 @@ def verdict(
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
         "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
         "subgroups": parted,
+        "conformal": conformal_sets(answers, images.labels, columns, groups, seed=seed, draws=draws),
         "cases": None if names is None else flipped_cases(answers, compared, images.labels, names, images.patients),
         "notes": [
             *_notes(variants, count, by, len(manifest.golden), images.labels is not None, task),
