@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .verify.contenders import Contender
 
 FILES = ("verify.json", "verify.md")
+CASES = "flipped.csv"
 Report = Callable[[str], None]
 
 
@@ -39,6 +40,8 @@ def verify(
     parity: str,
     seal: bool,
     robustness: str | None,
+    by: tuple[str, ...],
+    with_cases: bool,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -59,6 +62,7 @@ def verify(
     """
     from .data import clusters
     from .settings import load_gate, load_recipe
+    from .verify.columns import columns
     from .verify.gate import askable
     from .verify.robustness import plan
     from .verify.verdict import verdict
@@ -67,8 +71,14 @@ def verify(
         _check_folder(out, force)
     with ExitStack() as opened:
         bundle = _open(path, allow_refused, opened)
+        if with_cases and bundle.manifest.task.kind == "embedding":
+            raise InputError(f"{path} decides nothing, so no case can be decided otherwise", do="leave --with-cases out")
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
+        who = clusters(dataset)
+        parts, notes = columns(dataset.groups, by, who)
+        for note in notes:
+            report(note)
         limits = None
         if gate is not None or against is not None:
             limits = load_gate(gate, bundle.manifest.task.kind)
@@ -82,7 +92,9 @@ def verify(
             bundle,
             dataset,
             reference,
-            groups=clusters(dataset),
+            groups=who,
+            columns=parts,
+            names=dataset.names if with_cases else None,
             about={"name": dataset.name, "split": split, "sha256": dataset.sha256(), "left_out": len(dataset.skipped)},
             seed=settings.seed if seed is None else seed,  # not of the cut: another one would measure on training images
             bar=bar,
@@ -206,7 +218,7 @@ def torch_reference(against: Any, *, window: tuple[float, float] | None = None, 
 
 
 def _sealed(path: Path, found: dict[str, Any]) -> str:
-    """Append the findings to the bundle, whose id stays; the name of the member, by their hash.
+    """Append the findings to the bundle, whose id stays, without cases: it travels. The name of the member, by their hash.
 
     Raises:
         InputError: the same findings are there already, or the file cannot be written anew.
@@ -215,27 +227,32 @@ def _sealed(path: Path, found: dict[str, Any]) -> str:
 
     from .bundle import append_evidence
 
-    content = _json(found)
+    content = _json({**found, "cases": None})
     name = f"evidence/verify-{hashlib.sha256(content).hexdigest()[:12]}.json"
     append_evidence(path, name, content)
     return name
 
 
 def _check_folder(out: Path, force: bool) -> None:
-    """Raise `InputError` unless both files may be written into the folder `out`, which is made if needed."""
+    """Raise `InputError` unless the files may be written into the folder `out`, which is made if needed."""
     from .partial import check_output
 
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file", expected="a folder", do="choose another -o")
-    for name in FILES:
+    for name in (*FILES, CASES):
         check_output(out / name, force)
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """Both files, each whole or not at all."""
+    """The files, each whole or not at all; a list of cases that stays from before would be another model's."""
     from .partial import write_atomically
+    from .verify.cases import cases_csv
     from .verify.page import markdown
 
+    if found["cases"] is None:
+        (out / CASES).unlink(missing_ok=True)
+    else:
+        write_atomically(out / CASES, cases_csv(found["cases"], found["task"]["labels"]))
     texts = (_json(found), markdown(found).encode())
     for name, text in zip(FILES, texts):
         write_atomically(out / name, text)

@@ -41,8 +41,10 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
     if answer.error is not None:
         return {"source": source, "error": answer.error}
     record = answer.record() | {"source": source}
-    if answer.label is not None:
+    if answer.label is not None or answer.probabilities:
         del record["embedding"]
+    if answer.set is None:
+        del record["set"], record["abstain"]
     del record["error"]
     return record
 
@@ -53,7 +55,9 @@ def _answer_line(answer: Answer) -> str:
     if answer.error is not None:
         error = answer.error.removeprefix(f"{source} ")  # a name that is shown whole is not said twice
         return f"{source:{WIDTH}} {'-':20} {'-':>11} {'-':>8}  {error}"
-    if answer.label is None:
+    if answer.label is None and answer.set is not None:
+        label, probability = "abstain", f"{max(answer.probabilities.values()):.4f}"
+    elif answer.label is None:
         size = 0 if answer.embedding is None else answer.embedding.size
         label, probability = f"{size} numbers", "see --json"
     elif isinstance(answer.label, str):
@@ -214,6 +218,8 @@ def _bundle_lines(found: dict[str, Any]) -> list[str]:
     task, prepare = found["task"], found["preprocess"]
     labels = ", ".join(task["labels"]) or "no labels"
     decision = f"; threshold {', '.join(f'{each:.4f}' for each in task['thresholds'])}" if task["thresholds"] else ""
+    if "conformal" in task:
+        decision += f"; sets of {100 * task['conformal']['coverage']:g} % coverage"
     shape = " x ".join(str(prepare[key]) for key in ("channels", "size", "size"))
     low, high = prepare["window16"]
     lines = [

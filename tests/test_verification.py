@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,68 @@ def test_what_is_written_holds_no_file_names_and_no_patients_and_is_the_same_eac
     kept = json.loads(texts[0][0])
     assert kept["variants"][0]["metrics"]["auc"]["value"] == found["variants"][0]["metrics"]["auc"]["value"]
     assert (found["data"]["groups"], found["data"]["by"]) == (6, "patient")
+
+
+def test_subgroups_are_by_the_columns_that_can_make_some_or_those_asked_for(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row | {"site": "XYZ"[n // 4 % 2], "name": row["patient"], "scanner": "AB"[n % 2]} for n, row in enumerate(cases(160))
+    ]
+    data = table(tmp_path, rows)
+    with caplog.at_level("INFO", logger="edgefm"):
+        found = edgefm.verify(bundle, data=data, out=tmp_path / "out")
+    assert [record["column"] for record in found["subgroups"]] == ["site", "scanner"]
+    assert any("column 'name' makes no subgroups: 80 values for 80 patients" in line for line in caplog.messages)
+    site = found["subgroups"][0]
+    assert [(group["value"], group["images"], group["groups"]) for group in site["groups"]] == [("X", 80, 40), ("Y", 80, 40)]
+    assert site["worst"]["openvino-fp32"]["auc"] in ("X", "Y")
+    assert show_verify(found, as_json=False) == 0
+    told = capsys.readouterr().out
+    assert "Worst group by site" in told
+    assert max(map(len, told.splitlines())) <= 100
+    page = (tmp_path / "out" / "verify.md").read_text()
+    assert "## Groups by site" in page
+    assert "JANE" not in page + told + json.dumps(found)
+    only = edgefm.verify(bundle, data=data, by=("scanner",))
+    assert [record["column"] for record in only["subgroups"]] == ["scanner"]
+    for wrong in ("name", "patient", "colour"):
+        with pytest.raises(InputError, match=f"column '{wrong}'"):
+            edgefm.verify(bundle, data=data, by=(wrong,))
+
+
+def test_cases_are_told_when_asked_for_and_no_name_is_anywhere_else(
+    make_bundle: MakeBundle,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.efm"
+    shutil.copy(make_bundle(task=BINARY), path)
+    always = make_bundle(task=Task(kind="binary", labels=BINARY.labels, thresholds=(1.0,)), variants=("onnx-int8",))
+    rows = [row | {"site": "XY"[n % 2]} for n, row in enumerate(cases(40))]
+    data = table(tmp_path, rows)
+    found = edgefm.verify(path, data=data, against=always, out=tmp_path / "with", with_cases=True, seal=True)
+    changed = found["variants"][1]["flips"]["count"]
+    assert changed > 0
+    assert len(found["cases"]) == changed + found["variants"][2]["flips"]["count"]
+    assert {case["image"] for case in found["cases"]} <= {row["file"] for row in rows}
+    assert {case["patient"] for case in found["cases"]} <= {row["patient"] for row in rows}
+    drifts = [case["drift"] for case in found["cases"]]
+    assert drifts == sorted(drifts, reverse=True)
+    listed = (tmp_path / "with" / "flipped.csv").read_text().splitlines()
+    assert len(listed) == len(found["cases"]) + 1
+    assert found["cases"][0]["image"] in listed[1]
+    assert json.loads((tmp_path / "with" / "verify.json").read_text())["cases"] == found["cases"]
+    assert edgefm.verify(path, data=data, against=always, out=tmp_path / "without")["cases"] is None
+    for file in (path, *(tmp_path / "without").iterdir()):  # a bundle travels: it holds no names, whatever was asked for
+        for name in (b"SECRET", b"JANE"):
+            assert name not in file.read_bytes(), file
+    edgefm.verify(path, data=data, against=always, out=tmp_path / "with", force=True)
+    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["verify.json", "verify.md"]
+
+
+def test_cases_of_an_embedding_are_refused(make_bundle: MakeBundle) -> None:  # noqa: F811
+    with pytest.raises(InputError, match="decides nothing"):
+        edgefm.verify(make_bundle("embedding"), data=PHANTOM, with_cases=True)
 
 
 def test_an_earlier_page_is_not_replaced_without_force_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:

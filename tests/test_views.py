@@ -47,6 +47,17 @@ def test_a_label_comes_without_its_embedding_and_an_embedding_alone_with_it(caps
     assert second["embedding"] == [0.0, 0.0, 0.0]
 
 
+def test_who_abstains_says_so_and_json_has_the_set_where_there_is_one(capsys):
+    unsure = answer(probabilities={"a": 0.5, "b": 0.5}, set=("a", "b"), abstain=True, embedding=np.zeros(3, np.float32))
+    show_answers([unsure], as_json=False)
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a.png", "abstain", "0.5000", "1.0", "onnx-int8"]
+    show_answers([unsure, answer(label="b", probabilities={"b": 1.0})], as_json=True)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["label"], first["set"], first["abstain"]) == (None, ["a", "b"], True)
+    assert "embedding" not in first
+    assert not {"set", "abstain"} & set(second)
+
+
 @pytest.mark.parametrize(("label", "shown"), [((), "none"), (("x",), "x"), (("x", "y"), "x, y")])
 def test_several_labels_or_none_are_shown(capsys, label, shown):
     show_answers([answer(label=label, probabilities={"x": 0.9, "y": 0.8})], as_json=False)

@@ -21,6 +21,8 @@ def verify(
     parity: Literal["variants", "all"] = "variants",
     seal: bool = False,
     robustness: str | None = None,
+    by: tuple[str, ...] = (),
+    with_cases: bool = False,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -47,6 +49,11 @@ def verify(
         seal: append the findings to the bundle's evidence; its id stays the same.
         robustness: also measure errors on corrupted images, which takes minutes, of this modality: xray, ct, mr, ultrasound,
             oct, fundus, dermatoscopy, pathology, blood or tissue.
+        by: a column of the CSV whose values make subgroups, such as scanner; may be given many times. By default every column
+            that can, if they are at most 5: with 2 to 20 values, fewer than half as many as patients. A group of fewer than 30
+            images or 10 patients is not judged, and values of fewer than 5 patients are not told.
+        with_cases: list the images that are decided otherwise than by the reference, worst first, with the names of files and
+            patients, which nothing else that is written holds; with OUT in flipped.csv, too. --seal leaves them out.
         split: the images to measure on; all is for data that the model has never seen.
         out: a folder for verify.json and verify.md.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
@@ -54,7 +61,7 @@ def verify(
         seed: of the intervals; by default the recipe's.
         trust_remote_code: run Python code that comes with the reference.
         allow_refused: measure a bundle that the gate refused.
-        force: replace verify.json and verify.md in OUT.
+        force: replace what verify has written into OUT.
 
     Returns:
         The findings, as in verify.json.
@@ -70,6 +77,8 @@ def verify(
             parity=parity,
             seal=seal,
             robustness=robustness,
+            by=by,
+            with_cases=with_cases,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

@@ -22,6 +22,7 @@ def run(
     variant: str | None = None,
     threads: int | None = None,
     frame: int | None = None,
+    abstain: bool = False,
     allow_refused: bool = False,
 ) -> Iterator[Answer]:
     """Answer for images, folders and DICOM files with one .efm file.
@@ -34,6 +35,8 @@ def run(
         variant: one variant of the bundle, instead of the fastest on this machine (`edgefm inspect` lists them).
         threads: processor threads to use, all that this process may use by default.
         frame: the frame of files that hold several, from 0.
+        abstain: say "abstain" (in JSON, a label that is null and abstain that is true) where the conformal set does not hold
+            exactly one label, the decided one. For bundles made with quantize.coverage.
         allow_refused: use a bundle that the gate refused.
 
     Returns:
@@ -44,13 +47,31 @@ def run(
 
     files = find_images(images)  # before the bundle: a wrong path costs nothing
     session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
+    if abstain:
+        _check_sets(session, bundle)
     say(session.choice)
-    return _answers(session, files, frame)
+    return _answers(session, files, frame, abstain)
 
 
-def _answers(session: Session, files: list[Path], frame: int | None) -> Iterator[Answer]:
+def _check_sets(session: Session, bundle: str | Path) -> None:
+    from msgspec import UNSET
+
+    from ..errors import InputError
+
+    if session.task.conformal is UNSET:
+        session.close()
+        raise InputError(
+            f"{bundle} has no conformal quantile to abstain by",
+            do="make it with edgefm quantize --set quantize.coverage=0.9, or leave --abstain out",
+        )
+
+
+def _answers(session: Session, files: list[Path], frame: int | None, abstain: bool) -> Iterator[Answer]:
     with session:
-        yield from session.stream(files, frame=frame)
+        for answer in session.stream(files, frame=frame):
+            if abstain and answer.abstain:
+                answer.label = None
+            yield answer
 
 
 def inspect(source: str | Path, *, taps: bool = False, trust_remote_code: bool = False) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec import UNSET
+
 from ..spec.manifest import Ancestor, Manifest, Variant
 from ..spec.preprocess import Preprocess
 
@@ -70,7 +72,13 @@ def _answers(manifest: Manifest) -> list[str]:
     listed = list(task.labels)
     if task.kind == "multilabel":
         listed = [f"{label} (from {threshold:g})" for label, threshold in zip(task.labels, task.thresholds)]
-    return [f"{task.kind}: {', '.join(listed)}.", f"Decision: {rule}. Temperature {task.temperature:g}."]
+    lines = [f"{task.kind}: {', '.join(listed)}.", f"Decision: {rule}. Temperature {task.temperature:g}."]
+    if task.conformal is not UNSET:
+        share, quantile = 100 * task.conformal.coverage, task.conformal.quantile
+        lines.append(
+            f"Conformal set: every label with 1 - p <= {quantile:.6g}; made to hold the true one for {share:g} % of images."
+        )
+    return lines
 
 
 def _takes(preprocess: Preprocess) -> str:

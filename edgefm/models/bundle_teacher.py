@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from msgspec import UNSET
+from msgspec.structs import replace
 from torch import nn
 
 from ..bundle import open_bundle
@@ -62,7 +64,7 @@ def load_bundle(path: Path, *, tap: str | None = None, licence: str | None = Non
     return LoadedModel(
         module=module.eval(),
         preprocess=preprocess,
-        task=manifest.task if tap is None else make_task("embedding"),
+        task=replace(manifest.task, conformal=UNSET) if tap is None else make_task("embedding"),
         name=manifest.name,
         licence=licence or next((ancestor.licence for ancestor in manifest.lineage if ancestor.role != "data"), "unknown"),
         sha256=identity,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from ..bench.latency import Timing
 from ..bundle import append_evidence
@@ -28,7 +29,9 @@ from ..runtime.cpu import runs_bf16
 from ..spec.recipe import Recipe
 from ..train.progress import no_bar
 from ..verify.parity import Predictor
+from .calibrate import SPLIT
 from .conclude import BF16, concluded, findings_of, identity, record
+from .conformal import fitted
 from .job import Job, load_job
 from .kept import Kept
 from .measure import measure
@@ -130,6 +133,7 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
         report(f"{name} is left out: {', '.join(best.reasons[name])}")
     refused = None if passing else best.why()
     final = concluded(with_int8(draft, job, proto, best.graph, passing or engines), job, findings, best, refused)
+    final = _with_sets(job, final, kept.best, report)
     sentence = fastest({name: timing[name].p50 for name in _usable(final)}, accurate=refused is None)
     if sentence:
         report(sentence)
@@ -156,6 +160,25 @@ def _others(job: Job, draft: Draft, beside: Path) -> dict[str, dict[str, np.ndar
     """What the torch model, under "fp32", the fp32 variants and bf16 answer on `val`."""
     with draft.tried(beside) as trial:
         return measure(job.dataset, job.val, job.prepare, _predictors(job, trial), job.bar)
+
+
+def _with_sets(job: Job, final: Draft, beside: Path, report: Report) -> Draft:
+    """The bundle with the quantile of its conformal sets, if the recipe asks for them."""
+    coverage, task = job.recipe.quantize.coverage, final.manifest.task
+    if coverage is None:
+        return final
+    assert job.dataset.labels is not None
+    images, usable = job.dataset.labelled(SPLIT), _usable(final)
+    with final.tried(beside) as trial:
+        predictors = {name: each for name, each in _predictors(job, trial).items() if name in usable}
+        outputs = measure(job.dataset, images, job.prepare, predictors, job.bar)
+    found = fitted(outputs, job.dataset.labels[images], task, coverage)
+    report(
+        f"conformal sets of {100 * coverage:g} % coverage hold every label with a probability of at least "
+        f"{1 - found.quantile:.4f}, from {len(images)} images of '{SPLIT}'"
+    )
+    manifest = structs.replace(final.manifest, task=structs.replace(task, conformal=found))
+    return Draft(manifest=manifest, preprocess=final.preprocess, entries=final.entries)
 
 
 def _speeds(job: Job, draft: Draft, beside: Path) -> dict[str, Timing]:

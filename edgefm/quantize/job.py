@@ -24,6 +24,7 @@ from ..runtime.preprocess import Preprocessor
 from ..spec.recipe import Recipe
 from ..train.progress import no_bar
 from .calibrate import SPLIT, Calibration, choose, describe
+from .conformal import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | Non
     used = np.concatenate([dataset.of(SPLIT), dataset.of("val")])
     if look:
         dataset = check_images(dataset, used)
+    if recipe.quantize.coverage is not None:
+        check(dataset, task, recipe.quantize.coverage)
     prepare = Preprocessor(loaded.preprocess, threads=usable_threads())
     return Job(
         model=loaded,

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from ..errors import InputError
 from ..spec.task import Task
-from .decide import decisions, probabilities
+from .decide import decisions, probabilities, sets, sure
 
 
 class Answer(msgspec.Struct, kw_only=True, eq=False):
@@ -22,6 +23,8 @@ class Answer(msgspec.Struct, kw_only=True, eq=False):
         source: the path as it was given, or "array 3", "image 3": the fourth of the call.
         label: the decision: a label (binary, multiclass), the labels that hold (multilabel), None (embedding, error).
         probabilities: label to probability, 0 to 1, in the order of the task; empty for an embedding or an error.
+        set: the labels of the conformal set, in the order of the task; None where the bundle has no quantile.
+        abstain: whether the set is no answer: it holds not exactly one label, or another than `label`. None where `set` is.
         embedding: float32 `[D]`, or None if the model gives none.
         variant: what computed it, e.g. "openvino-int8"; "openvino-bf16" is openvino-fp32 run in bf16.
         milliseconds: this image's own decoding, preparation, model run and decision, as wall time. Not the loading of the
@@ -33,6 +36,8 @@ class Answer(msgspec.Struct, kw_only=True, eq=False):
     source: str
     label: str | tuple[str, ...] | None = None
     probabilities: dict[str, float] = {}
+    set: tuple[str, ...] | None = None
+    abstain: bool | None = None
     embedding: np.ndarray | None = None
     variant: str
     milliseconds: float = 0.0
@@ -69,4 +74,8 @@ def answered(source: str, outputs: dict[str, np.ndarray], task: Task, variant: s
             answer.label = tuple(label for label, holds in zip(task.labels, decided, strict=True) if holds)
         else:
             answer.label = task.labels[decided]
+        if task.conformal is not UNSET:
+            held = sets(chances, task)
+            answer.set = tuple(label for label, holds in zip(task.labels, held[0], strict=True) if holds)
+            answer.abstain = not sure(held, decided[None])[0]
     return answer

@@ -6,6 +6,7 @@ Not a model and not a metric: pure functions of arrays, the same for the runtime
 from __future__ import annotations
 
 import numpy as np
+from msgspec import UNSET
 
 from ..errors import InputError
 from ..spec.task import Task
@@ -61,6 +62,39 @@ def decisions(probabilities: np.ndarray, task: Task) -> np.ndarray:
     if task.kind == "binary":
         return (probabilities[:, 1] >= task.thresholds[0]).astype(np.int64)
     return np.asarray(probabilities >= np.array(task.thresholds))
+
+
+def sets(probabilities: np.ndarray, task: Task) -> np.ndarray:
+    """Which labels are in each conformal set: those with 1 - p <= the task's quantile. A set may be empty, or hold them all.
+
+    Args:
+        probabilities: `[N, K]` in [0, 1], as `probabilities` returns them.
+        task: binary or multiclass, with `conformal`.
+
+    Returns:
+        bool `[N, K]`.
+
+    Raises:
+        InputError: another shape, or a task without a quantile.
+    """
+    _check(probabilities, task, "probabilities")
+    if task.conformal is UNSET:
+        raise InputError("the task has no conformal quantile", do="make the bundle with --set quantize.coverage=0.9")
+    return np.asarray(1 - probabilities <= task.conformal.quantile)
+
+
+def sure(held: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """Whether a set says what the decision says: it holds that one label and no other. Else a careful reader abstains.
+
+    A binary decision by a threshold other than one half may contradict a set of one label; that is no answer either.
+
+    Args:
+        held: bool `[N, K]`, as `sets` returns it. decided: int64 `[N]`.
+
+    Returns:
+        bool `[N]`.
+    """
+    return np.asarray((held.sum(axis=1) == 1) & held[np.arange(len(decided)), decided])
 
 
 def _check(values: np.ndarray, task: Task, what: str) -> None:

@@ -127,6 +127,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         calibration_images: images of the `calibrate` split that set the activation ranges.
         minutes: time for trials, where the first int8 changes too much.
         calibrate: fit the temperature and the thresholds to the labels of the `calibrate` split first (`quantize/rule.py`).
+        coverage: share of conformal sets that hold the true label, from the labels of `calibrate`; null for no sets.
     """
 
     precision: Literal["int8"] = "int8"
@@ -136,6 +137,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     calibration_images: Count = 256
     minutes: Positive = 15.0
     calibrate: bool = False
+    coverage: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
 
 class PreprocessRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

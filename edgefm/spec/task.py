@@ -11,6 +11,9 @@ Not how well it answers (that is in the manifest) and not how logits are compute
 
 labels[1] of a binary task is the **positive** class: sensitivity is its recall. T is `temperature`
 (Guo et al. 2017, section 4.2).
+
+With `conformal`, an answer of a binary or multiclass task is also a set: every label k with 1 - p[k] <= quantile. Among images
+like those that the quantile is from, the set holds the true label for a share of `coverage` (Sadinle, Lei and Wasserman 2019).
 """
 
 from __future__ import annotations
@@ -18,10 +21,17 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "embedding"]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Conformal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How sets are made. `coverage`: the share of them that shall hold the true label. `quantile`: of 1 - p[true label]."""
+
+    coverage: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    quantile: Probability
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,12 +42,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         labels: names in the order of the logits; empty for an embedding.
         thresholds: one for binary, one per label for multilabel, none otherwise.
         temperature: divides the logits before softmax or sigmoid.
+        conformal: how sets of labels are made; unset, and then absent from what is written, where there are none.
     """
 
     kind: TaskKind
     labels: tuple[str, ...] = ()
     thresholds: tuple[Probability, ...] = ()
     temperature: Annotated[float, Meta(gt=0.0)] = 1.0
+    conformal: Conformal | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         fewest = {"binary": 2, "multiclass": 2, "multilabel": 1, "embedding": 0}[self.kind]
@@ -48,6 +60,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         wanted = {"binary": 1, "multilabel": len(self.labels)}.get(self.kind, 0)
         if len(self.thresholds) != wanted:
             raise ValueError(f"a {self.kind} task has {wanted} thresholds, not {len(self.thresholds)}")
+        if self.conformal is not UNSET and self.kind not in ("binary", "multiclass"):
+            raise ValueError(f"a {self.kind} task has no conformal sets")
 
 
 def make_task(kind: TaskKind, labels: tuple[str, ...] = ()) -> Task:

@@ -14,7 +14,7 @@ patients it is too narrow: with 20, an interval of 95 % holds the truth in about
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..errors import InputError
 Array = npt.NDArray[Any]
 Name = TypeVar("Name", bound=Hashable)
 DRAWS = 1000
+AT_ONCE = 2**21  # images times draws that are held in memory at a time
 
 
 class Interval(NamedTuple):
@@ -81,7 +82,33 @@ def bootstrap_intervals(
     for row in drawn:
         again = metrics(by_group[_members(random.integers(len(size), size=len(size)), start, size)])
         row[:] = [again[name] for name in names]
-    return {name: _interval(float(found[name]), column, level) for name, column in zip(names, drawn.T)}
+    return {name: interval(float(found[name]), column, level) for name, column in zip(names, drawn.T)}
+
+
+def weights(groups: Array, *, draws: int = DRAWS, seed: int = 0) -> Iterator[Array]:
+    """How often each image is in each draw of `bootstrap_intervals` with the same arguments, a few draws at a time.
+
+    For metrics that can be counted for many draws at once (`weighted.py`). Memory does not grow with images times draws.
+
+    Returns:
+        float64 `[B, N]`, whole numbers, B in sum `draws`; nothing where there is one group only, which has no intervals.
+
+    Raises:
+        InputError: no images at all.
+    """
+    if not len(groups):
+        raise InputError("there are no images to measure on", expected="at least one")
+    _, member, size = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(size) == 1:
+        return
+    random = np.random.default_rng(seed)
+    at_once = max(1, AT_ONCE // len(groups))
+    for begin in range(0, draws, at_once):
+        block = [
+            np.bincount(random.integers(len(size), size=len(size)), minlength=len(size))
+            for _ in range(min(at_once, draws - begin))
+        ]
+        yield np.stack(block)[:, member.reshape(-1)].astype(np.float64)
 
 
 def _members(chosen: Array, start: Array, size: Array) -> Array:
@@ -91,10 +118,11 @@ def _members(chosen: Array, start: Array, size: Array) -> Array:
     return np.asarray(np.repeat(start[chosen] - before, sizes) + np.arange(int(sizes.sum())))
 
 
-def _interval(value: float, drawn: Array, level: float) -> Interval:
+def interval(value: float, drawn: Array, level: float) -> Interval:
+    """The percentile interval of a number, from what it was in each draw, float `[D]`; none where D is 0."""
     defined = drawn[np.isfinite(drawn)]
     undefined = len(drawn) - len(defined)
-    if not math.isfinite(value) or undefined > (1 - level) * len(drawn):
+    if not len(defined) or not math.isfinite(value) or undefined > (1 - level) * len(drawn):
         return Interval(value, math.nan, math.nan, undefined)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), undefined)

@@ -6,13 +6,18 @@ Not the findings (`verdict.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .cells import Cell
+from .cells import percent as _percent
+from .cells import plain as _plain
+from .cells import points as _points
+from .cells import small as _small
+from .cells import value as _value
 from .robustness_table import tables
 
 Record = Mapping[str, Any]
-Cell = tuple[str, str]  # a value, and its interval or ""
 
 NAMES = {
     "auc": "AUC",
@@ -73,6 +78,10 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
         yield _gate(found["gate"])
     if found.get("robustness"):
         yield from (Section(*each) for each in tables(found["robustness"], _value, _points, everything=everything))
+    from .part_tables import part_tables, set_tables  # which build on this file
+
+    yield from set_tables(found, everything=everything)
+    yield from part_tables(found, everything=everything)
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
@@ -246,41 +255,6 @@ def _tests(found: Record) -> Section:
 
 def _p(value: float) -> Cell:
     return _plain("-" if math.isnan(value) else "below 0.001" if value < 0.001 else f"{value:.3f}")
-
-
-def _value(interval: Record | None) -> Cell:
-    return _shown(interval, lambda value: f"{value:.3f}", "-")
-
-
-def _points(interval: Record | None) -> Cell:
-    def signed(value: float) -> str:
-        text = f"{100 * value:+.2f}"
-        return "0.00" if float(text) == 0 else text
-
-    return _shown(interval, signed, ", ")
-
-
-def _percent(interval: Record | None) -> Cell:
-    value, rest = _shown(interval, lambda value: f"{100 * value:.2f}", "-")
-    return (value if value == "-" else f"{value} %"), rest
-
-
-def _shown(interval: Record | None, text: Callable[[float], str], between: str) -> Cell:
-    """A value and its interval, "" where there is none or it has no width to be seen."""
-    if interval is None or math.isnan(interval["value"]):
-        return "-", ""
-    if math.isnan(interval["low"]):
-        return text(interval["value"]), ""
-    low, high = text(interval["low"]), text(interval["high"])
-    return text(interval["value"]), "" if low == high else f"{low}{between}{high}"
-
-
-def _plain(value: object) -> Cell:
-    return ("-" if value is None else str(value)), ""
-
-
-def _small(value: float | None) -> Cell:
-    return ("-" if value is None else f"{value:.2g}"), ""
 
 
 def _count(number: int, what: str) -> str:

@@ -95,7 +95,7 @@ def between(answers: Sequence[Answers]) -> Iterator[dict[str, Any]]:
                 "one": one.contender.name,
                 "other": other.contender.name,
                 "largest_difference": largest,
-                "flips": None if one.decided is None else int(_changed(other, one).sum()),
+                "flips": None if one.decided is None else int(flipped(other, one).sum()),
                 "exact": exact,
                 "passed": not exact or (largest is not None and largest <= LIMIT),
             }
@@ -126,7 +126,7 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None, gro
         right["knn_accuracy"] = knn_right(each.embedding, labels, groups=groups)
         right["probe_accuracy"] = probe_right(each.embedding, labels, groups, seed=seed)
     compared = reference is not None and each is not reference
-    changed = _changed(each, reference) if compared and reference is not None and each.decided is not None else None
+    changed = flipped(each, reference) if compared and reference is not None and each.decided is not None else None
     cosine = each.cosine if compared and (scores is None) else None
 
     def measure(rows: Array) -> dict[tuple[str, ...], float]:
@@ -204,11 +204,11 @@ def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[s
 
 def _flips(each: Answers, reference: Answers | None, share: dict[str, Any]) -> dict[str, Any]:
     assert reference is not None
-    changed = _changed(each, reference)
+    changed = flipped(each, reference)
     return {"count": int(changed.sum()), "of": len(changed), "share": share}
 
 
-def _changed(one: Answers, other: Answers) -> Array:
+def flipped(one: Answers, other: Answers) -> Array:
     """Which images get another decision, bool `[N]`; of several labels any may differ."""
     assert one.decided is not None
     assert other.decided is not None

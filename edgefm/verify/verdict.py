@@ -21,6 +21,9 @@ from ..runtime.engines import ENGINES
 from ..spec.gate import Gate
 from ..spec.task import Task
 from .answers import Images, collect
+from .cases import flipped_cases
+from .columns import Column
+from .conformal import conformal_sets
 from .contenders import Contender, capped_of, comparable, in_fp32, variants_of
 from .gate import floors, judged
 from .intervals import DRAWS
@@ -28,6 +31,8 @@ from .parity import LIMIT
 from .robustness import compared as answering
 from .robustness import robustness
 from .statement import LEVEL, between, statements
+from .subgroups import notes as subgroup_notes
+from .subgroups import subgroups
 
 Array = npt.NDArray[Any]
 FEW = 30
@@ -45,6 +50,8 @@ def verdict(
     gate: Gate | None = None,
     capped: bool = False,
     modality: str | None = None,
+    columns: Sequence[Column] = (),
+    names: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Measure a bundle.
@@ -57,6 +64,8 @@ def verdict(
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
         capped: also measure the variants as older processors would run them (`capped.py`).
         modality: whose corruptions the images go through; None for none.
+        columns: what makes subgroups.
+        names: what to call each image in a list of those that are decided otherwise; None for no list and no names at all.
 
     Returns:
         `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
@@ -65,8 +74,10 @@ def verdict(
         `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
         variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
-        `gate`: as `gate.judged` gives it, or None.
         `robustness`: as `robustness.robustness` gives it, or None without `modality`.
+        `gate`: as `gate.judged` gives it, or None. `subgroups`: a record per column, as `subgroups.subgroups` gives it.
+        `conformal`: what sets of labels are worth, by variant, as `conformal.conformal_sets` gives it.
+        `cases`: as `cases.flipped_cases` gives them, with names of images and patients; None without `names`.
         `notes`: what a person must know to read the numbers, one sentence each.
         The same inputs on the same machine give the same record.
 
@@ -95,6 +106,7 @@ def verdict(
     compared = next((each for each in answers if each.contender is reference), None)
     variants = statements(answers, compared, images.labels, groups, seed=seed, draws=draws)
     pairs = list(between(answers[len(outside) :]))
+    parted = subgroups(columns, answers, compared, images.labels, groups, seed=seed, draws=draws)
     count, by = len(np.unique(groups)), "image" if images.patients is None else "patient"
     reasons = [f"{each.name}: {each.wrong}" for each in own if each.wrong]
     reasons += [_apart(pair) for pair in pairs if not pair["passed"]]
@@ -129,7 +141,13 @@ def verdict(
             bar=bar,
             draws=draws,
         ),
-        "notes": list(_notes(variants, count, by, len(manifest.golden), images.labels is not None, task)),
+        "subgroups": parted,
+        "conformal": conformal_sets(answers, images.labels, columns, groups, seed=seed, draws=draws),
+        "cases": None if names is None else flipped_cases(answers, compared, images.labels, names, images.patients),
+        "notes": [
+            *_notes(variants, count, by, len(manifest.golden), images.labels is not None, task),
+            *subgroup_notes(parted),
+        ],
     }
 
 

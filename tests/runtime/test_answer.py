@@ -10,7 +10,7 @@ import pytest
 
 from edgefm.errors import InputError
 from edgefm.runtime.answer import Answer, answered
-from edgefm.spec.task import Task, make_task
+from edgefm.spec.task import Conformal, Task, make_task
 
 BINARY = Task(kind="binary", labels=("no", "yes"), thresholds=(0.3,))
 MANY = Task(kind="multilabel", labels=("a", "b", "c"), thresholds=(0.5, 0.9, 0.1))
@@ -51,6 +51,23 @@ def test_an_embedding_has_no_label_and_a_model_without_one_gives_none() -> None:
     assert (answer.label, answer.probabilities) == (None, {})
     np.testing.assert_array_equal(answer.embedding, [1, 2])
     assert answered("x", {"logits": np.zeros((1, 2), np.float32)}, BINARY, "v").embedding is None
+
+
+def test_a_set_holds_what_the_quantile_lets_in_and_says_when_to_abstain() -> None:
+    task = msgspec.structs.replace(BINARY, conformal=Conformal(coverage=0.9, quantile=0.35))  # labels of at least 0.65
+    for p, label, held, abstain in (
+        (0.9, "yes", ("yes",), False),
+        (0.1, "no", ("no",), False),
+        (0.5, "yes", (), True),
+        (0.32, "yes", ("no",), True),  # the threshold of 0.3 says yes, the set says no
+    ):
+        answer = answered("x", outputs(0, np.log(p / (1 - p))), task, "v")
+        assert (answer.label, answer.set, answer.abstain) == (label, held, abstain)
+        assert json.loads(msgspec.json.encode(answer.record()))["set"] == list(held)
+    wide = msgspec.structs.replace(task, conformal=Conformal(coverage=0.99, quantile=1.0))
+    assert answered("x", outputs(0, 9), wide, "v").set == ("no", "yes")
+    plain = answered("x", outputs(0, 9), BINARY, "v")
+    assert (plain.set, plain.abstain) == (None, None)
 
 
 def test_a_record_is_plain_values_that_json_holds_exactly() -> None:

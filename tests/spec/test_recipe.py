@@ -43,6 +43,8 @@ def within(key: str, value: Any) -> dict[str, Any]:
         ("quantize.max_flips", 1.1),
         ("quantize.calibration_images", 0),
         ("quantize.minutes", 0.0),
+        ("quantize.coverage", 1.0),
+        ("quantize.coverage", 0.0),
         ("preprocess.window16", [0.0]),
         ("distil", {}),
     ],
