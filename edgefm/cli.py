@@ -32,6 +32,7 @@ SECTIONS = {
 METAVARS = {
     "against": "MODEL",
     "cache": "DIR",
+    "profile": "NAME|FILE.yaml",
     "recipe": "FILE.yaml",
     "set": "A.B=C",
     "out": "PATH",

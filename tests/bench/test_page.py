@@ -15,7 +15,8 @@ from edgefm.views import show_bench, table
 
 
 def contender(name: str, p50: float, **fields: Any) -> dict[str, Any]:
-    times = {"p50": p50, "p95": 1.2 * p50, "n": 100, "interval": [0.98 * p50, 1.02 * p50], "p99": None}
+    times = {"p50": p50, "p95": 1.2 * p50, "n": 100, "interval": [0.99 * p50, 1.01 * p50], "p99": None}
+    times |= {"stated": [0.98 * p50, 1.02 * p50], "p95_interval": [1.1 * p50, 1.3 * p50]}
     start = {"first": {"seconds": 1.511, "peak_mib": 349.4, "n": 5}, "again": {"seconds": 0.45, "peak_mib": 205.0, "n": 5}}
     facts = {"precision": "int8", "version": "openvino-2026.4.1", "bytes": 8_812_345, "ratio": p50 / 6.8}
     return {"name": name, "answer": times, "model": {**times, "p50": p50 - 1}, "start": start, **facts, **fields}
@@ -51,6 +52,9 @@ FOUND: dict[str, Any] = {
     },
     "load": {"load_before": 0.1, "load_after": 1.4, "others": 0.01},
     "disturbed": None,
+    "noise": {"share": 0.012, "contenders": 2, "processes": 5},
+    "energy": "not readable here",
+    "device": None,
 }
 
 
@@ -98,7 +102,7 @@ def test_what_is_no_different_is_said():
     near = found(contenders=[contender("openvino-int8", 6.8), contender("openvino-bf16", 6.9), contender("onnx-fp32", 16.8)])
     assert sentences(near)[0].endswith("openvino-bf16: no different as far as 100 runs tell.")
     for each in near["contenders"]:
-        each["answer"]["interval"] = None  # one run
+        each["answer"]["stated"] = None  # one run
     assert "openvino-bf16, onnx-fp32: no different" in sentences(near)[0]
 
 
@@ -151,7 +155,7 @@ def test_both_files_are_written_and_never_replaced_unasked(tmp_path: Path):
     check_folder(tmp_path / "out", force=False)
     write_page(tmp_path / "out", found())
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == FOUND
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md", "history.jsonl"]
     with pytest.raises(InputError, match=r"bench.json exists already"):
         check_folder(tmp_path / "out", force=False)
     check_folder(tmp_path / "out", force=True)
