@@ -4,8 +4,9 @@ Not a comparison with a peer, and of no use on a busy machine: then it says so i
 
     python benchmarks/bench_repeats.py FILE.efm [--repeats 5] [--runs 100] [--name bench_repeats]
 
-Two runs agree on a contender where the intervals that they state (`stated`: bootstrap over blocks of runs, with the noise between
-processes on both sides) meet. `within` is stricter, and told beside it: each median lies in the stated interval of every other run.
+Two runs agree on a contender where the intervals that they state meet (`stated`: a bootstrap over blocks of runs, with the
+noise between processes on both sides). `within` is stricter, and told beside it: each median lies in the stated interval of
+every other run.
 """
 
 from __future__ import annotations

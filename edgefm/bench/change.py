@@ -21,7 +21,7 @@ FIXED: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "image": lambda found: found["image"],
     "device profile": lambda found: found.get("device") and [found["device"]["name"], found["device"]["profile"]],
 }
-SHOWN = ("cpu", "features", "physical_cores", "usable_threads", "cgroup_quota", "frequency", "memory_gib")
+SHOWN = ("cpu", "features", "physical_cores", "usable_threads", "cgroup_quota", "frequency", "memory_gib", "caps")
 Line = tuple[str, str, float, float, Sequence[float] | None, Sequence[float] | None]
 
 
@@ -131,13 +131,17 @@ def table(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         (
             each["contender"],
             f"{each['what']}, {each['unit']}",
-            f"{each['old']:.6g}",
-            f"{each['new']:.6g}",
+            _number(each["old"]),
+            _number(each["new"]),
             "-" if each["ratio"] is None else f"{each['ratio']:.2f}",
             each["change"] or "no",
         )
         for each in found["lines"]
     ]
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _ran(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -150,4 +154,4 @@ def _stated(timing: dict[str, Any]) -> Sequence[float] | None:
 
 
 def _machine(facts: dict[str, Any]) -> list[Any]:
-    return [facts.get(name) for name in SHOWN]
+    return [facts.get(name) or None for name in SHOWN]  # an older finding has no caps

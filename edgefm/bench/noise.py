@@ -38,11 +38,11 @@ def noise_floor(spreads: Sequence[float], processes: int) -> dict[str, Any] | No
 
 
 def widened(interval: Sequence[float] | None, noise: dict[str, Any] | None) -> tuple[float, float] | None:
-    """An interval with the floor on both sides; None for none."""
+    """An interval with the floor on both sides: low / (1 + share) to high (1 + share), as times are compared; None for none."""
     if interval is None:
         return None
     share = noise["share"] if noise else 0.0
-    return round(interval[0] * max(0.0, 1 - share), 4), round(interval[1] * (1 + share), 4)
+    return round(interval[0] / (1 + share), 4), round(interval[1] * (1 + share), 4)
 
 
 def _t(freedom: int) -> float:

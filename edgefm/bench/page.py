@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from ..errors import InputError
 from ..partial import check_output, write_atomically
 from .energy import NOT_READABLE
-from .history import append
+from .history import NAME, append
 from .serve import STAGES
 
 FILES = ("bench.json", "bench.md")
@@ -35,6 +36,9 @@ def check_folder(folder: Path, force: bool) -> None:
     """Raise `InputError` now, before the minutes of measuring, if the two files could not be written."""
     for name in FILES:
         check_output(folder / name, force)
+    check_output(folder / NAME, force=True)
+    if (folder / NAME).is_dir():
+        raise InputError(f"{folder / NAME} is a folder", expected="the history of this folder", do="choose another -o")
 
 
 def write_page(folder: Path, found: dict[str, Any]) -> None:
@@ -168,12 +172,14 @@ def circumstances(found: dict[str, Any]) -> list[str]:
     clock, limit = machine["frequency"], machine["memory_gib"]["limit"]
     cores = f", {machine['physical_cores']} cores" if machine["physical_cores"] else ""
     quota = f", quota {machine['cgroup_quota']:g}" if machine["cgroup_quota"] else ""
+    caps = ", ".join(f"{name}={value}" for name, value in machine["caps"].items())
     return [
         *[f"bundle     {each['file']}, {_figure(each['bytes'] / 1e6)} MB, id {each['id'][:16]}" for each in found["bundles"]],
         *[f"rival      {source}" for source in rivals],
         f"image      {'generated ' if image['generated'] else ''}{image['kind']}, {size}, {image['dtype']}",
         f"processor  {machine['cpu']}, {found['threads']} of {machine['usable_threads']} threads{cores}{quota}",
         *([f"clock      {clock['governor']}, up to {clock['max_mhz']} MHz"] if clock else []),
+        *([f"capped     {caps}"] if caps else []),
         f"memory     {machine['memory_gib']['total']} GiB" + (f", limited to {limit} GiB" if limit else ""),
         f"load       {load['load_before']} before, {load['load_after']} after",
         *([f"noise      {100 * noise['share']:.1f} % between processes of one contender"] if noise else []),

@@ -145,7 +145,7 @@ def _held(device: Device, record: dict[str, Any]) -> list[dict[str, Any]]:
     starts = record["start"]
     first = starts.get("first") or starts.get("again")
     interval = record["answer"]["p95_interval"]
-    peak = max([record["peak_mib"], *(each["peak_mib"] for each in starts.values())])
+    peak = max([record.get("peak_mib") or 0.0, *(each["peak_mib"] for each in starts.values())])
     values = {
         "latency_p95_ms": (record["answer"]["p95"], interval and interval[1]),
         "cold_start_s": (first and first["seconds"], None),

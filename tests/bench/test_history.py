@@ -127,6 +127,7 @@ def test_the_command_compares_two_files(tmp_path: Path, capsys):
     told = capsys.readouterr().out
     assert "numbers have changed beyond noise." in told
     assert "2.00  more" in told
+    assert "8812345" in told
     head, rows = table(found)
     assert all(len(row) == len(head) for row in rows)
     assert show_bench(found, as_json=True) == 0

@@ -25,9 +25,9 @@ def test_the_points_are_students():
         assert _t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=1e-3)
 
 
-def test_an_interval_is_widened_on_both_sides_and_never_below_zero():
-    assert widened((2.0, 3.0), {"share": 0.1}) == (1.8, 3.3)
-    assert widened((2.0, 3.0), {"share": 1.5}) == (0.0, 7.5)
+def test_an_interval_is_widened_on_both_sides_and_stays_above_zero():
+    assert widened((2.0, 3.0), {"share": 0.25}) == (1.6, 3.75)
+    assert widened((2.0, 3.0), {"share": 3.0}) == (0.5, 12.0)
     assert widened((2.0, 3.0), None) == (2.0, 3.0)
     assert widened(None, {"share": 0.1}) is None
 

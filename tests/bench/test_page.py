@@ -48,6 +48,7 @@ FOUND: dict[str, Any] = {
         "cgroup_quota": None,
         "frequency": None,
         "memory_gib": {"total": 23.5, "limit": None},
+        "caps": {},
         "system": "Debian GNU/Linux 12 (bookworm) Linux 6.1 x86_64",
     },
     "load": {"load_before": 0.1, "load_after": 1.4, "others": 0.01},
@@ -132,12 +133,16 @@ def test_the_circumstances_say_what_limits_the_machine():
         "cgroup_quota": 1.5,
         "frequency": {"governor": "powersave", "min_mhz": 800, "max_mhz": 3600, "boost": True},
         "memory_gib": {"total": 23.5, "limit": 4.0},
+        "caps": {"EDGEFM_ISA": "avx2"},
     }
     text = "\n".join(circumstances(found(machine=machine)))
     for words in (
         "quota 1.5",
         "powersave, up to 3600 MHz",
         "limited to 4.0 GiB",
+        "capped     EDGEFM_ISA=avx2",
+        "noise      1.2 % between processes",
+        "energy     not readable here",
         "torch-2.15.0",
         "rival      densenet121_cxr",
         "0.1 before, 1.4 after",
@@ -168,3 +173,27 @@ def test_a_folder_that_cannot_be_is_refused_before_the_measuring(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="Choose another -o"):
         check_folder(tmp_path / "file", force=True)
+    (tmp_path / "out" / "history.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"history\.jsonl is a folder"):
+        check_folder(tmp_path / "out", force=True)
+
+
+def test_stages_energy_and_throughput_stand_in_tables_of_their_own():
+    some = found()
+    stages = {"decode": 1.234, "preprocess": 0.5, "model": 5.0, "postprocess": 0.01}
+    rates = [{"batch": batch, "threads": 2, "images_per_second": 100.0 * batch, "n": 5} for batch in (1, 4)]
+    some["contenders"][0] |= {"stages": stages, "energy": {"joules": 0.1234, "watts": 9, "n": 5}, "throughput": rates}
+    some["contenders"][1] |= {"stages": stages, "energy": "not readable here", "throughput": rates[:1]}
+    some["contenders"][2] |= {"throughput": [], "throughput_stopped": "4 images on 2 threads: no memory"}
+    _, _, within, rate = tables(some)
+    assert within[1] == [
+        ("openvino-int8", "1.23", "0.50", "5.00", "0.01", "0.123 J"),
+        ("onnx-fp32", "1.23", "0.50", "5.00", "0.01", "not readable here"),
+    ]
+    assert rate == (
+        ("images per second, batch on threads", "1 on 2", "4 on 2"),
+        [("openvino-int8", "100", "400"), ("onnx-fp32", "100", "-")],
+    )
+    assert "torch fp32 stopped at 4 images on 2 threads: no memory." in sentences(some)
+    some["energy"] = {"source": "rapl", "idle_w": 4.2}
+    assert any("(RAPL); 4.2 W at rest are within" in line for line in circumstances(some))
