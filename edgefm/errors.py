@@ -1,6 +1,7 @@
 """What can go wrong, as exceptions that carry an exit code.
 
 Not a place for recovery: whoever raises says what was found, what was expected and what to do; the command line prints it.
+Not every code is an exception's: `bench` ends with 5 where a device's budget is not met, and its findings are whole.
 """
 
 from __future__ import annotations

@@ -201,6 +201,7 @@ def _times(folder: Path, model: Path, control: Path, bar: Bar) -> dict[str, floa
         draw=lambda side: radiograph(0, 0, side, side),
         runs=RUNS,
         starts=0,  # the table has no column for them
+        details=False,
         threads=None,
         allow_refused=True,
         report=_silent,

@@ -31,6 +31,7 @@ from msgspec.inspect import (
 )
 
 from .errors import InputError
+from .spec.device import DEVICES, Device
 from .spec.gate import DEFAULTS, Gate
 from .spec.recipe import DataRecipe, Recipe
 from .spec.task import TaskKind
@@ -151,6 +152,24 @@ def load_gate(file: str | Path | None, kind: TaskKind) -> Gate:
         return msgspec.convert(msgspec.to_builtins(usual) | tree, Gate)
     except msgspec.ValidationError as error:
         raise _explained(error, tree, origin, Gate) from error
+
+
+def load_device(name: str) -> tuple[str, Device]:
+    """A device profile and its name: one of `DEVICES`, or a YAML file (its name without the suffix).
+
+    Raises:
+        InputError: names what was found and what is allowed.
+    """
+    if name in DEVICES:
+        return name, DEVICES[name]
+    if not name.endswith((".yaml", ".yml")):
+        raise InputError(f"there is no device profile {name!a}", expected=f"{', '.join(DEVICES)}, or a .yaml file")
+    origin, tree = {"": name}, _read(Path(name), "profile", "cores: 4")
+    _refuse_unknown(tree, type_info(Device), "", origin)
+    try:
+        return Path(name).stem, msgspec.convert(tree, Device)
+    except msgspec.ValidationError as error:
+        raise _explained(error, tree, origin, Device) from error
 
 
 def data_changes(data: DataRecipe) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
 
@@ -67,14 +69,22 @@ def torch_work(*, model: str, precision: str, trust_remote_code: bool, image: st
     prepare = Preprocessor(loaded.preprocess, threads=threads)
     file = Path(image)
 
+    def tensor_of(pixels: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(prepare(pixels)[None]).contiguous(memory_format=torch.channels_last)
+
     def tensor() -> torch.Tensor:
-        return torch.from_numpy(prepare(decode(file))[None]).contiguous(memory_format=torch.channels_last)
+        return tensor_of(decode(file))
 
     def run(x: torch.Tensor) -> dict[str, np.ndarray]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             outputs = module(x)
         named = {"logits": outputs.logits, "embedding": outputs.embedding}
         return {name: value.float().numpy() for name, value in named.items() if value is not None}
+
+    def batch(size: int, many: int) -> Callable[[], object]:
+        torch.set_num_threads(many)
+        images = prepared.repeat(size, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        return lambda: run(images)
 
     prepared = tensor()
     return Work(
@@ -87,6 +97,13 @@ def torch_work(*, model: str, precision: str, trust_remote_code: bool, image: st
             "threads": torch.get_num_threads(),
             "source": loaded.name,
         },
+        stages=(
+            lambda _: decode(file),
+            tensor_of,
+            run,
+            lambda outputs: answered(image, outputs, loaded.task, f"torch {precision}"),
+        ),
+        batch=batch,
     )
 
 

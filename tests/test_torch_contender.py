@@ -66,6 +66,17 @@ def test_it_answers_as_the_model_does_in_the_precision_that_it_says(run_folder: 
     assert (facts["precision"], facts["version"]) == (precision, f"torch-{torch.__version__}")
 
 
+def test_its_stages_are_its_answer_and_a_batch_has_so_many_images(run_folder: Path, picture: Path):
+    work, value = load(run_folder, picture, "fp32"), None
+    for stage in work.stages:
+        value = stage(value)
+    assert value.probabilities == pytest.approx(work.answer().probabilities)  # type: ignore[union-attr]
+    threads = torch.get_num_threads()
+    assert work.batch is not None
+    assert work.batch(3, 1)()["logits"].shape == (3, 2)  # type: ignore[index]
+    torch.set_num_threads(threads)
+
+
 def test_a_frozen_graph_is_no_rival_in_torch(make_bundle: conftest.MakeBundle, picture: Path):
     with pytest.raises(InputError, match="does not run in torch"):
         load(make_bundle(), picture, "fp32")

@@ -100,41 +100,57 @@ def bench(
     image: str | Path | None = None,
     runs: int = 100,
     threads: int | None = None,
+    profile: str | None = None,
+    throughput: bool = False,
+    compare: bool = False,
     trust_remote_code: bool = False,
     allow_refused: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Measure what bundles cost on this machine: time, memory, bytes.
+    """Measure what bundles cost on this machine: time, memory, bytes, energy.
 
     Every variant that can run here answers for one image, in turn with the others, each in a process of its own: warm and from
     a new process, from the file to the answer and the model alone. A contender that fails is named, the others are measured,
-    and the exit code is 2.
+    and the exit code is 2. With --profile a device is imitated as far as this machine can, and the exit code is 5 if its budget
+    is not met: by the fastest variant of each bundle, for p95 by the end of its interval.
 
     Args:
-        bundles: the .efm files.
+        bundles: the .efm files; with --compare two bench.json or history.jsonl (of which the last line counts), old and new.
         against: a rival, torch:MODEL for any MODEL that torch runs; in fp32, and in bf16 where the processor has it.
-        out: a folder for bench.json and bench.md.
+        out: a folder for bench.json and bench.md, and for history.jsonl, to which every run adds a line.
         image: the image that all answer for; a generated one by default.
         runs: how often each answers, warm.
         threads: processor threads to use, all that this process may use by default.
+        profile: a device, office-avx2, desktop-vnni, board-arm, container-512mb or FILE.yaml.
+        throughput: images per second over batch sizes and threads, too.
+        compare: say what has changed between two earlier findings by more than noise, and measure nothing.
         trust_remote_code: run Python code that comes with the model.
         allow_refused: measure a bundle that the gate refused.
         force: replace bench.json and bench.md in OUT.
 
     Returns:
-        The findings, as in bench.json: `contenders`, `bundles`, `machine`, and `disturbed`, what to say of a busy machine.
+        The findings, as in bench.json: `contenders`, `bundles`, `machine`, and `disturbed`, what to say of a busy machine; with
+        `compare` see `bench.change`.
     """
     from ..bench.bench import bench as measure
     from ..bench.page import check_folder, write_page
     from ..data.radiograph import radiograph
     from ..torch_contender import torch_contenders
 
+    paths = [Path(bundles)] if isinstance(bundles, (str, Path)) else [Path(each) for each in bundles]
+    if compare:
+        return _compared(paths, {"out": out, "against": against, "image": image, "profile": profile})
     folder = None if out is None else Path(out)
+    device = None
+    if profile is not None:
+        from ..settings import load_device
+
+        device = load_device(str(profile))
     if folder is not None:
         check_folder(folder, force)
     with Bar() as bar:
         found = measure(
-            [Path(bundles)] if isinstance(bundles, (str, Path)) else [Path(each) for each in bundles],
+            paths,
             rivals=[] if against is None else torch_contenders(against, trust_remote_code=trust_remote_code),
             image=None if image is None else Path(image),
             draw=lambda side: radiograph(0, 0, side, side),
@@ -143,7 +159,23 @@ def bench(
             allow_refused=allow_refused,
             report=say,
             bar=bar,
+            device=device,
+            throughput=throughput,
         )
     if folder is not None:
         write_page(folder, found)
     return found
+
+
+def _compared(paths: list[Path], others: dict[str, Any]) -> dict[str, Any]:
+    """What has changed between two findings."""
+    from ..bench.change import change
+    from ..bench.history import read
+    from ..errors import InputError
+
+    given = [f"--{name}" for name, value in others.items() if value is not None]
+    if given:
+        raise InputError(f"--compare measures nothing, but {', '.join(given)} was given", do="leave it out")
+    if len(paths) != 2:
+        raise InputError(f"--compare with {len(paths)} files", expected="two bench.json or history.jsonl, old and new")
+    return change(*map(read, paths))

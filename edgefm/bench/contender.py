@@ -23,11 +23,34 @@ import msgspec
 
 from ..errors import InputError
 
-CODE = """import sys
+CODE = """import os, sys
 sys.path[:] = {path!r}
+cpus, memory = {cpus!r}, {memory!r}
+if cpus:
+    os.sched_setaffinity(0, cpus)
+if memory:
+    import resource
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 from edgefm.bench.serve import serve
 from {module} import {function}
 serve({function})"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a contender's process may use; None is what this process may use.
+
+    Attributes:
+        cpus: numbers of processors (Linux). memory: bytes of its own, without those of files (`RLIMIT_DATA`, Linux).
+        environment: variables that take the place of ours.
+    """
+
+    cpus: tuple[int, ...] | None = None
+    memory: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +82,17 @@ class Started:
 
     Args:
         cache: stands in for the user's cache folder; None leaves that as it is.
-        image: what it answers for. threads: how many it may use.
+        image: what it answers for. threads: how many it may use. limits: what else its process may use.
 
     Raises:
         InputError: it cannot answer; says why in one line.
     """
 
-    def __init__(self, contender: Contender, *, image: Path, threads: int, cache: Path | None = None) -> None:
+    def __init__(
+        self, contender: Contender, *, image: Path, threads: int, cache: Path | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         module, _, function = contender.load.partition(":")
-        code = CODE.format(path=sys.path, module=module, function=function)
+        code = CODE.format(path=sys.path, module=module, function=function, cpus=limits.cpus, memory=limits.memory)
         settings = {**contender.settings, "image": str(image), "threads": threads}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         start = time.perf_counter()
@@ -78,7 +103,7 @@ class Started:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._said,
-                    env=_environment(cache),
+                    env=_environment(cache) | dict(limits.environment),
                     process_group=0,  # Ctrl-C reaches us alone, and we end it
                 )
             self.peak_mib = float(self._reply()["peak_mib"])
@@ -90,13 +115,29 @@ class Started:
 
     def ask(self, word: Literal["answer", "model"]) -> float:
         """Milliseconds of one run, as the process itself measured them. Raises `InputError` if it fails."""
+        return float(self._asked(word)["ms"])
+
+    def stages(self) -> dict[str, float]:
+        """Milliseconds of each stage of one answer (see `serve.STAGES`), one after the other; {} if it has no stages."""
+        return {str(name): float(taken) for name, taken in self._asked("stages").items()}
+
+    def batches(self, size: int, threads: int) -> list[float] | None:
+        """Milliseconds of runs of `size` images each, loaded anew for that; None if it cannot."""
+        found: list[float] | None = self._asked(f"batch {size} {threads}")["ms"]
+        return found
+
+    def peak(self) -> float:
+        """The most memory that it has used so far, MiB."""
+        return float(self._asked("peak")["peak_mib"])
+
+    def _asked(self, word: str) -> dict[str, Any]:
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(word.encode() + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
-        return float(self._reply()["ms"])
+        return self._reply()
 
     def stop(self) -> None:
         """End the process, whatever it does; there is none where it could not be started."""

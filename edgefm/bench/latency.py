@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from .bootstrap import FEWEST, P95_FEWEST, percentile_intervals
+
 PAUSE = 0.005  # seconds before each call, so that threads of the one before, which spin for more work, have gone to sleep
 P99_FROM = 500  # runs; with fewer the 99th percentile is the last few of them
 
@@ -19,7 +21,7 @@ class Timing(NamedTuple):
 
     Attributes:
         p50, p95, p99: median and percentiles; p99 is None below 500 runs.
-        interval: 95 % interval of the median, None below 6 runs.
+        interval: 95 % interval of the median, None below 6 runs. p95_interval: of p95, None below 60. See `bootstrap.py`.
     """
 
     p50: float
@@ -27,18 +29,21 @@ class Timing(NamedTuple):
     n: int
     interval: tuple[float, float] | None = None
     p99: float | None = None
+    p95_interval: tuple[float, float] | None = None
 
 
 def timing(milliseconds: Sequence[float]) -> Timing:
-    """Summarise the runs of one contender, at least one, in any order."""
+    """Summarise the runs of one contender, at least one, in the order in which they came."""
     n = len(milliseconds)
-    interval = median_interval(milliseconds)
+    shares = [0.5] * (n >= FEWEST) + [0.95] * (n >= P95_FEWEST)
+    intervals = [(round(low, 4), round(high, 4)) for low, high in percentile_intervals(milliseconds, shares)]
     return Timing(
         p50=round(median(milliseconds), 4),
         p95=round(percentile(milliseconds, 0.95), 4),
         n=n,
-        interval=interval and (round(interval[0], 4), round(interval[1], 4)),
+        interval=intervals[0] if n >= FEWEST else None,
         p99=round(percentile(milliseconds, 0.99), 4) if n >= P99_FROM else None,
+        p95_interval=intervals[1] if n >= P95_FEWEST else None,
     )
 
 
@@ -55,27 +60,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     """
     # 0.95 * 20 is one rounding above 19; a hair less is exact for every n that a run may have
     return sorted(values)[max(1, math.ceil(share * len(values) - 1e-9)) - 1]
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the median, without an assumption on the distribution: (x_(l), x_(n + 1 - l)).
-
-    l is the largest rank with 2 P(B < l) <= 0.05 for B ~ Binomial(n, 1/2), so the interval holds the median with a probability
-    of at least 0.95 if the runs are independent. A drift of the machine breaks that; noise does not.
-    Source: Thompson 1936, "On confidence ranges for the median"; David and Nagaraja, Order Statistics (2003), section 7.1.
-
-    Returns:
-        The two values, or None where even the whole range is less sure (5 values or fewer).
-    """
-    n, rank, term, below = len(values), 0, 1, 1  # term: n over rank; below: 2^n P(B < rank + 1)
-    while 40 * below <= 2**n:
-        rank += 1
-        term = term * (n - rank + 1) // rank
-        below += term
-    if rank == 0:
-        return None
-    ordered = sorted(values)
-    return ordered[rank - 1], ordered[n - rank]
 
 
 def timed(call: Callable[[], object]) -> Callable[[], float]:

@@ -17,6 +17,7 @@ from ..runtime.cpu import CGROUPS, cgroup_quota, cpu_features, cpu_name, usable_
 CPUS = Path("/sys/devices/system/cpu")
 PROC = Path("/proc")
 LIBRARIES = ("edgefm", "numpy", "Pillow", "onnxruntime", "openvino")
+CAPS = ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA", "EDGEFM_ISA", "OMP_NUM_THREADS")  # the environment's, over the processor's own
 QUIET = 0.10  # share of the processors that others may use before a measurement is called disturbed
 
 
@@ -28,7 +29,8 @@ def machine(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
 
     Returns:
         cpu, features (instruction sets), cores (logical), physical_cores, usable_threads (of this process), cgroup_quota
-        (processors), frequency (see `frequency`), memory_gib (total, limit), system, versions.
+        (processors), frequency (see `frequency`), memory_gib (total, limit), caps (those of `CAPS` that are set, and their
+        values), system, versions.
     """
     return {
         "cpu": cpu_name(),
@@ -39,6 +41,7 @@ def machine(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
         "cgroup_quota": cgroup_quota(CGROUPS, _read(PROC / "self" / "cgroup")),
         "frequency": frequency(),
         "memory_gib": memory_gib(),
+        "caps": {name: os.environ[name] for name in CAPS if os.environ.get(name)},
         "system": " ".join(filter(None, [_distribution(), platform.system(), platform.release(), platform.machine()])),
         "versions": {"python": platform.python_version()} | _versions(libraries),
     }

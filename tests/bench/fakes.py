@@ -60,3 +60,37 @@ def dies(*, after: int, how: int = signal.SIGKILL, **_: Any) -> Work:
             time.sleep(10)
 
     return Work(answer, answer, lambda: {"precision": "fp32"})
+
+
+def limited(*, take_mib: int, **_: Any) -> Work:
+    """Tells what it may use, after taking some memory."""
+    taken = bytearray(take_mib * 2**20)
+    facts = {"cpus": sorted(os.sched_getaffinity(0)), "isa": os.environ.get("OV_CPU_MAX_ISA"), "taken": len(taken)}
+    return Work(lambda: None, lambda: None, lambda: facts)
+
+
+def shy(**_: Any) -> Work:
+    """Does not start under a cap."""
+    if "OV_CPU_MAX_ISA" in os.environ:
+        raise InputError("no primitive for that")
+    return steady(image="", threads=1)
+
+
+def staged(*, image: str, threads: int, fails_at: int = 99) -> Work:
+    """Four stages of 1, 2, 3 and 4 milliseconds, each of which wants what the one before gave; and batches, up to a size."""
+
+    def stage(number: int) -> Any:
+        def run(value: Any) -> int:
+            assert value == (None if number == 0 else number - 1)
+            time.sleep((number + 1) / 1e3)
+            return number
+
+        return run
+
+    def batch(size: int, many: int) -> Any:
+        if size >= fails_at:
+            raise InputError("no memory for that")
+        return lambda: time.sleep(size / many / 1e3)
+
+    facts = {"engine": "fake", "version": "fake-1", "precision": "fp32", "threads": threads}
+    return Work(lambda: None, lambda: None, lambda: facts, tuple(map(stage, range(4))), batch)

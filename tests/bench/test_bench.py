@@ -62,7 +62,7 @@ def test_two_bundles_are_told_apart_and_written_down(make_bundle: MakeBundle, tm
     assert found["image"] == {"kind": ".jpg", "shape": [9, 30, 3], "dtype": "uint8", "generated": False}
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["reference"] == f"{one} onnx-fp32"
     assert "| warm, ms |" in (tmp_path / "out" / "bench.md").read_text()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md", "history.jsonl"]
 
 
 def test_an_engine_that_is_not_installed_is_left_out_and_said(make_bundle: MakeBundle, monkeypatch):

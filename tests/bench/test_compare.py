@@ -11,7 +11,7 @@ import pytest
 from edgefm.bench import compare as room
 from edgefm.bench import latency
 from edgefm.bench.compare import compare
-from edgefm.bench.contender import Contender
+from edgefm.bench.contender import Contender, Limits
 from edgefm.errors import InputError
 
 from .conftest import fake
@@ -22,7 +22,7 @@ class Fake:
 
     seen: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self, contender: Contender, *, image: Path, threads: int, cache: Path | None) -> None:
+    def __init__(self, contender: Contender, *, image: Path, threads: int, cache: Path | None, limits: Limits) -> None:
         self.name, self.cache = contender.name, cache
         self.left = contender.settings.get("after", math.inf)
         Fake.seen.append((self.name, "start" if cache is None else f"start, {'kept' if self._kept() else 'empty'}"))
@@ -76,14 +76,16 @@ def test_a_start_finds_nothing_kept_and_the_next_one_what_it_left(measure):
     found = measure([fake("", "a", keeps=True), fake("", "b")], 2)
     starts = [what for name, what in Fake.seen if name == "a" and what.startswith("start")]
     assert starts == ["start, empty", "start, kept"] * 2 + ["start, empty"]
-    assert found[0]["start"] == {kind: {"seconds": 0.5, "peak_mib": 10.0, "n": 2} for kind in ("first", "again")}
+    assert found[0]["start"] == {
+        kind: {"seconds": 0.5, "peak_mib": 10.0, "n": 2, "range": [0.5, 0.5]} for kind in ("first", "again")
+    }
     assert found[1]["start"].keys() == {"again"}
 
 
 def test_one_run_is_one_start_and_no_interval(measure):
     (found,) = measure([fake("", "a")], 1)
     assert found["start"]["again"]["n"] == 1
-    assert found["answer"] == {"p50": 2.0, "p95": 2.0, "n": 1, "interval": None, "p99": None}
+    assert found["answer"] == {"p50": 2.0, "p95": 2.0, "n": 1, "interval": None, "p99": None, "p95_interval": None}
     assert found["model"]["p50"] == 1.0
 
 
@@ -132,3 +134,43 @@ def test_real_processes_keep_times_and_caches_apart(tmp_path: Path):
     assert first["answer"]["p50"] > second["answer"]["p50"]
     assert second["start"]["first"]["seconds"] > 0.3
     assert second["precision"] == "fp32"
+
+
+def test_details_are_stages_peak_memory_and_what_processes_differ_by(tmp_path: Path):
+    staged, plain = run([fake("staged", "staged"), fake("steady", "plain", answer=2)], 3, tmp_path, details=True)
+    assert list(staged["stages"]) == ["decode", "preprocess", "model", "postprocess"]
+    assert all(taken >= floor for floor, taken in zip((1, 2, 3, 4), staged["stages"].values()))
+    assert staged["peak_mib"] > 5
+    assert staged["between_processes"] >= 0
+    assert "stages" not in plain  # it has none
+    assert plain["between_processes"] < 3
+
+
+def test_throughput_is_over_batches_and_threads_and_its_failure_fails_nothing_else(tmp_path: Path, monkeypatch):
+    from edgefm.bench import serve
+
+    monkeypatch.setattr(serve, "BATCH_SECONDS", 0)
+    good, part, none = run(
+        [fake("staged", "good"), fake("staged", "part", fails_at=4), fake("steady", "none")], 1, tmp_path, throughput=True
+    )
+    assert [(each["batch"], each["threads"]) for each in good["throughput"]] == [(1, 1), (4, 1), (16, 1)]
+    assert all(each["images_per_second"] <= 1000 and each["n"] >= 3 for each in good["throughput"])
+    assert [each["batch"] for each in part["throughput"]] == [1]
+    assert part["throughput_stopped"] == "4 images on 1 threads: no memory for that"
+    assert part["answer"]["n"] == 1
+    assert none["throughput"] == []
+
+
+def test_energy_is_a_number_or_the_words_that_there_is_none(measure):
+    class Meter:
+        seconds = 0.1
+
+        def per_call(self, call):
+            call()
+            return {"joules": 1.5, "watts": 3.0, "n": 1}
+
+    (found,) = measure([fake("", "a")], 2, meter=Meter())
+    assert found["energy"] == {"joules": 1.5, "watts": 3.0, "n": 1}
+    Meter.per_call = lambda self, call: None
+    (found,) = measure([fake("", "a")], 2, meter=Meter())
+    assert found["energy"] == "not readable here"

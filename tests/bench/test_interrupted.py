@@ -29,7 +29,7 @@ def running(words: str) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize(("stage", "number", "code"), [("1/3", signal.SIGINT, 130), ("2/3", signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("stage", "number", "code"), [("1/4", signal.SIGINT, 130), ("2/4", signal.SIGTERM, 143)])
 def test_a_stopped_bench_leaves_nothing(make_bundle: MakeBundle, tmp_path: Path, stage: str, number: int, code: int):
     bundle, temporary = make_bundle(variants=("onnx-fp32",)), tmp_path / "tmp"
     temporary.mkdir()

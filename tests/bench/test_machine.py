@@ -38,6 +38,14 @@ def test_the_facts_are_plain_json_without_the_name_of_the_machine():
     assert machine()["versions"].keys() >= {"python", "numpy"}
 
 
+def test_a_cap_of_the_environment_is_told(monkeypatch):
+    for name in room.CAPS:
+        monkeypatch.delenv(name, raising=False)
+    assert machine()["caps"] == {}
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert machine()["caps"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
 def test_a_machine_that_tells_nothing_gives_none(files):
     assert (physical_cores(), frequency(), memory_gib()) == (None, None, {"total": None, "limit": None})
     assert machine(libraries=("no such library",))["versions"].keys() == {"python"}

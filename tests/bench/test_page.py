@@ -15,7 +15,8 @@ from edgefm.views import show_bench, table
 
 
 def contender(name: str, p50: float, **fields: Any) -> dict[str, Any]:
-    times = {"p50": p50, "p95": 1.2 * p50, "n": 100, "interval": [0.98 * p50, 1.02 * p50], "p99": None}
+    times = {"p50": p50, "p95": 1.2 * p50, "n": 100, "interval": [0.99 * p50, 1.01 * p50], "p99": None}
+    times |= {"stated": [0.98 * p50, 1.02 * p50], "p95_interval": [1.1 * p50, 1.3 * p50]}
     start = {"first": {"seconds": 1.511, "peak_mib": 349.4, "n": 5}, "again": {"seconds": 0.45, "peak_mib": 205.0, "n": 5}}
     facts = {"precision": "int8", "version": "openvino-2026.4.1", "bytes": 8_812_345, "ratio": p50 / 6.8}
     return {"name": name, "answer": times, "model": {**times, "p50": p50 - 1}, "start": start, **facts, **fields}
@@ -47,10 +48,14 @@ FOUND: dict[str, Any] = {
         "cgroup_quota": None,
         "frequency": None,
         "memory_gib": {"total": 23.5, "limit": None},
+        "caps": {},
         "system": "Debian GNU/Linux 12 (bookworm) Linux 6.1 x86_64",
     },
     "load": {"load_before": 0.1, "load_after": 1.4, "others": 0.01},
     "disturbed": None,
+    "noise": {"share": 0.012, "contenders": 2, "processes": 5},
+    "energy": "not readable here",
+    "device": None,
 }
 
 
@@ -98,7 +103,7 @@ def test_what_is_no_different_is_said():
     near = found(contenders=[contender("openvino-int8", 6.8), contender("openvino-bf16", 6.9), contender("onnx-fp32", 16.8)])
     assert sentences(near)[0].endswith("openvino-bf16: no different as far as 100 runs tell.")
     for each in near["contenders"]:
-        each["answer"]["interval"] = None  # one run
+        each["answer"]["stated"] = None  # one run
     assert "openvino-bf16, onnx-fp32: no different" in sentences(near)[0]
 
 
@@ -128,12 +133,16 @@ def test_the_circumstances_say_what_limits_the_machine():
         "cgroup_quota": 1.5,
         "frequency": {"governor": "powersave", "min_mhz": 800, "max_mhz": 3600, "boost": True},
         "memory_gib": {"total": 23.5, "limit": 4.0},
+        "caps": {"EDGEFM_ISA": "avx2"},
     }
     text = "\n".join(circumstances(found(machine=machine)))
     for words in (
         "quota 1.5",
         "powersave, up to 3600 MHz",
         "limited to 4.0 GiB",
+        "capped     EDGEFM_ISA=avx2",
+        "noise      1.2 % between processes",
+        "energy     not readable here",
         "torch-2.15.0",
         "rival      densenet121_cxr",
         "0.1 before, 1.4 after",
@@ -151,7 +160,7 @@ def test_both_files_are_written_and_never_replaced_unasked(tmp_path: Path):
     check_folder(tmp_path / "out", force=False)
     write_page(tmp_path / "out", found())
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == FOUND
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md", "history.jsonl"]
     with pytest.raises(InputError, match=r"bench.json exists already"):
         check_folder(tmp_path / "out", force=False)
     check_folder(tmp_path / "out", force=True)
@@ -164,3 +173,27 @@ def test_a_folder_that_cannot_be_is_refused_before_the_measuring(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="Choose another -o"):
         check_folder(tmp_path / "file", force=True)
+    (tmp_path / "out" / "history.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"history\.jsonl is a folder"):
+        check_folder(tmp_path / "out", force=True)
+
+
+def test_stages_energy_and_throughput_stand_in_tables_of_their_own():
+    some = found()
+    stages = {"decode": 1.234, "preprocess": 0.5, "model": 5.0, "postprocess": 0.01}
+    rates = [{"batch": batch, "threads": 2, "images_per_second": 100.0 * batch, "n": 5} for batch in (1, 4)]
+    some["contenders"][0] |= {"stages": stages, "energy": {"joules": 0.1234, "watts": 9, "n": 5}, "throughput": rates}
+    some["contenders"][1] |= {"stages": stages, "energy": "not readable here", "throughput": rates[:1]}
+    some["contenders"][2] |= {"throughput": [], "throughput_stopped": "4 images on 2 threads: no memory"}
+    _, _, within, rate = tables(some)
+    assert within[1] == [
+        ("openvino-int8", "1.23", "0.50", "5.00", "0.01", "0.123 J"),
+        ("onnx-fp32", "1.23", "0.50", "5.00", "0.01", "not readable here"),
+    ]
+    assert rate == (
+        ("images per second, batch on threads", "1 on 2", "4 on 2"),
+        [("openvino-int8", "100", "400"), ("onnx-fp32", "100", "-")],
+    )
+    assert "torch fp32 stopped at 4 images on 2 threads: no memory." in sentences(some)
+    some["energy"] = {"source": "rapl", "idle_w": 4.2}
+    assert any("(RAPL); 4.2 W at rest are within" in line for line in circumstances(some))
