@@ -3,7 +3,7 @@
 Not the measuring (`verify/`): here the data are read, the reference is loaded, and files are written.
 
     FILE.efm ──▶ its variants ─┐
-    MODEL ─────▶ the reference ┼─▶ answers for every image ──▶ statement ──▶ the table · verify.json · verify.md
+    MODEL ─────▶ the reference ┼─▶ answers for every image ──▶ statement ──▶ the table · report.json · .md · .html
     DATA ──────▶ one split ────┘
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .spec.task import Task
     from .verify.contenders import Contender
 
-FILES = ("verify.json", "verify.md")
+FILES = ("report.json", "report.md", "report.html")
 Report = Callable[[str], None]
 
 
@@ -37,6 +37,7 @@ def verify(
     against: Any,
     gate: str | Path | None,
     seal: bool,
+    bench: str | Path | None,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -64,6 +65,7 @@ def verify(
         _check_folder(out, force)
     with ExitStack() as opened:
         bundle = _open(path, allow_refused, opened)
+        times = None if bench is None else _bench(Path(bench), bundle.id)
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
         limits = None
@@ -83,10 +85,32 @@ def verify(
             bar=bar,
             gate=limits,
         )
+    if times is not None:
+        found["bench"] = times
     if out is not None:
         _write(out, found)
     if seal:
         report(f"sealed into {path} as {_sealed(path, found)}")
+    return found
+
+
+def _bench(path: Path, identity: str) -> dict[str, Any]:
+    """The times that `bench` wrote of this bundle. Raises `InputError` for another file, or of another bundle."""
+    import msgspec
+
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        known = {each["id"] for each in found["bundles"]}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", do="choose another --bench") from error
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not what bench wrote", expected="a bench.json", do="choose another --bench") from error
+    if identity not in known:
+        raise InputError(
+            f"{path} holds times of {', '.join(sorted(each[:12] for each in known)) or 'no bundle'}",
+            expected=f"times of this bundle, {identity[:12]}",
+            do="measure them with edgefm bench",
+        )
     return found
 
 
@@ -215,7 +239,7 @@ def _sealed(path: Path, found: dict[str, Any]) -> str:
 
 
 def _check_folder(out: Path, force: bool) -> None:
-    """Raise `InputError` unless both files may be written into the folder `out`, which is made if needed."""
+    """Raise `InputError` unless the files may be written into the folder `out`, which is made if needed."""
     from .partial import check_output
 
     if out.exists() and not out.is_dir():
@@ -225,11 +249,14 @@ def _check_folder(out: Path, force: bool) -> None:
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """Both files, each whole or not at all."""
+    """The files, each whole or not at all."""
     from .partial import write_atomically
-    from .verify.page import markdown
+    from .report.findings import page
+    from .report.markdown import markdown
+    from .report.page import html
 
-    texts = (_json(found), markdown(found).encode())
+    shown = page(found)
+    texts = (_json(found), markdown(shown).encode(), html(shown).encode())
     for name, text in zip(FILES, texts):
         write_atomically(out / name, text)
 

@@ -18,7 +18,7 @@ import edgefm
 from edgefm.errors import BundleError, ImageError, InputError, ParityError
 from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import Task
-from edgefm.verification import recorded
+from edgefm.verification import FILES, recorded
 from edgefm.views import show_verify
 
 from .runtime.conftest import MakeBundle, make_bundle  # noqa: F401
@@ -160,7 +160,7 @@ def test_what_is_written_holds_no_file_names_and_no_patients_and_is_the_same_eac
     texts = []
     for name in ("one", "two"):
         found = edgefm.verify(bundle, data=data, out=tmp_path / name)
-        texts.append([(tmp_path / name / file).read_text() for file in ("verify.json", "verify.md")])
+        texts.append([(tmp_path / name / file).read_text() for file in FILES])
         assert not list((tmp_path / name).glob("*.partial"))
     assert texts[0] == texts[1]
     for text in (*texts[0], json.dumps(found)):
@@ -175,12 +175,12 @@ def test_what_is_written_holds_no_file_names_and_no_patients_and_is_the_same_eac
 def test_an_earlier_page_is_not_replaced_without_force_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "verify.md").write_text("earlier")
+    (out / "report.md").write_text("earlier")
     (out / "bench.json").write_text("{}")
-    with pytest.raises(InputError, match=r"verify.md exists already"):
+    with pytest.raises(InputError, match=r"report.md exists already"):
         edgefm.verify(bundle, data=PHANTOM, out=out)
     edgefm.verify(bundle, data=PHANTOM, out=out, force=True)
-    assert (out / "verify.md").read_text().startswith("# Verification of small")
+    assert (out / "report.md").read_text().startswith("# Verification of small")
     assert (out / "bench.json").read_text() == "{}"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; expected a folder"):

@@ -19,6 +19,7 @@ def verify(
     against: Any = None,
     gate: str | Path | None = None,
     seal: bool = False,
+    bench: str | Path | None = None,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -41,17 +42,18 @@ def verify(
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
         seal: append the findings to the bundle's evidence; its id stays the same.
+        bench: a bench.json with times of this bundle, for the report to show beside the accuracy.
         split: the images to measure on; all is for data that the model has never seen.
-        out: a folder for verify.json and verify.md.
+        out: a folder for report.json, report.md and report.html.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
         set: one setting, over the recipe's; may be given many times.
         seed: of the intervals; by default the recipe's.
         trust_remote_code: run Python code that comes with the reference.
         allow_refused: measure a bundle that the gate refused.
-        force: replace verify.json and verify.md in OUT.
+        force: replace the report in OUT.
 
     Returns:
-        The findings, as in verify.json.
+        The findings, as in report.json.
     """
     from ..verification import verify as measure
 
@@ -62,6 +64,7 @@ def verify(
             against=against,
             gate=gate,
             seal=seal,
+            bench=bench,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,
