@@ -249,16 +249,17 @@ def _check_folder(out: Path, force: bool) -> None:
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """The files, each whole or not at all."""
+    """The files, each whole or not at all; first what cost minutes to measure."""
     from .partial import write_atomically
     from .report.findings import page
     from .report.markdown import markdown
     from .report.page import html
 
+    record, *pages = FILES
+    write_atomically(out / record, _json(found))
     shown = page(found)
-    texts = (_json(found), markdown(shown).encode(), html(shown).encode())
-    for name, text in zip(FILES, texts):
-        write_atomically(out / name, text)
+    for name, text in zip(pages, (markdown(shown), html(shown))):
+        write_atomically(out / name, text.encode())
 
 
 def _json(found: dict[str, Any]) -> bytes:

@@ -36,8 +36,8 @@ def line(number: int) -> dict[str, Any]:
 def size(panels: int) -> tuple[float, float]:
     """Height and width in inches of a figure of so many unit squares."""
     if panels == 1:
-        return 4.0, 4.0
-    return 0.8 + 1.9 * math.ceil(panels / COLUMNS), WIDTH
+        return 4.0, 3.8
+    return 0.8 + 1.6 * math.ceil(panels / COLUMNS), WIDTH
 
 
 def panels(drawing: Any, titles: Sequence[str]) -> list[tuple[Any, str]]:

@@ -25,7 +25,8 @@ VARIABLES = {INK: "currentColor", FAINT: "var(--line)", PAPER: "var(--paper)", H
 }
 MARKERS = "osD^vPXh"
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)), (0, (1, 3)), (0, (4, 1, 1, 1)))
-WIDTH = 5.0  # inches; on a page it takes the width there is
+WIDTH = 4.2  # inches
+SCALE = 8.6  # rem of a page for an inch; narrower where there is less room
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgefm",
@@ -98,14 +99,14 @@ def draw(name: str, paint: Callable[[Any], None], height: float, width: float = 
         drawing: Drawing = Empty(figsize=(width, height), layout="constrained")
         paint(drawing)
         drawing.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        return _element(file.getvalue(), name)
+        return _element(file.getvalue(), name, width)
 
 
-def _element(svg: str, name: str) -> str:
-    """The `<svg>` alone, with ids of its own, the page's colours and no size of its own."""
+def _element(svg: str, name: str, width: float) -> str:
+    """The `<svg>` alone, with ids of its own, the page's colours and no size but the widest it may be."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg, count=1)
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 style="max-width: {width * SCALE:g}rem">', svg, count=1)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # the page's font

@@ -82,11 +82,13 @@ def verdict(found: Record) -> tuple[str, str]:
     gate = found["gate"]
     if gate is None:
         return "no verdict", f"Whether {name} may be used was not asked: it was measured on {images}, without a gate."
+    number = len(gate["checks"])
+    checks = f"all {number} checks stay" if number > 1 else "the one check stays"
     if gate["passed"]:
-        return "pass", f"{name} may take the place of {reference}: on {images} nothing that was judged is worse by its margin."
+        return "pass", f"{name} may take the place of {reference}: on {images} {checks} within the margin."
     failed = sum(not each["passed"] for each in gate["checks"])
     return "refused", (
-        f"{name} may not take the place of {reference}: on {images}, {failed} of {count(len(gate['checks']), 'check')} "
+        f"{name} may not take the place of {reference}: on {images}, {failed} of {count(number, 'check')} "
         "could not be shown to stay within the margin."
     )
 
@@ -100,7 +102,11 @@ def _chapters(found: Record) -> Iterator[Chapter]:
         return by_topic.pop(topic, [])
 
     variants = len(plots.shown(found)) < len(found["variants"])
-    few = ["The figures show one variant of each precision; the tables have all."] if variants else []
+    few = (
+        ["Curves and groups are drawn for the reference and one variant of each precision; the tables have all."]
+        if variants
+        else []
+    )
     yield Chapter(
         "gate",
         "The gate",
@@ -108,8 +114,9 @@ def _chapters(found: Record) -> Iterator[Chapter]:
         plots.margins(found),
         take("gate"),
     )
-    yield Chapter("accuracy", "Accuracy and cost", few, plots.pareto(found), take("accuracy"))
-    yield Chapter("roc", "ROC curves", [], plots.roc(found), [])
+    yield Chapter("accuracy", "Accuracy and cost", [], plots.pareto(found), take("accuracy"))
+    curves = plots.roc(found)
+    yield Chapter("roc", "ROC curves", few if curves else [], curves, [])
     yield Chapter("calibration", "Calibration", [], plots.reliability(found), take("calibration"))
     yield Chapter("agreement", "Agreement with the reference", [], [], take("agreement"))
     yield Chapter("subgroups", "Subgroups", _subgroups(found), groups.forest(found), tables.subgroups(found))
@@ -125,7 +132,7 @@ def _chapters(found: Record) -> Iterator[Chapter]:
 
 def _subgroups(found: Record) -> list[str]:
     small = sum(not group["judged"] for each in found.get("subgroups") or [] for group in each["groups"])
-    return [f"{count(small, 'group')} too small to judge, marked so in the tables."] if small else []
+    return [f"Groups too small to judge: {small}. They are hollow in the figure, and marked in the tables."] if small else []
 
 
 def _robustness(found: Record) -> list[str]:
@@ -143,7 +150,7 @@ def _cases(found: Record) -> list[str]:
     if not cases:
         return []
     rest = f" The first {CASES} are shown; report.json has all." if len(cases) > CASES else ""
-    return [f"{count(len(cases), 'decision')} changed, those with the largest change of probability first.{rest}"]
+    return [f"Changed decisions: {len(cases):,}, the largest change of probability first.{rest}"]
 
 
 def _latency(found: Record) -> Chapter:
@@ -194,8 +201,8 @@ def commands(found: Record) -> str:
         words.append("--allow-refused")
     if found["gate"]:
         margins = found["gate"]["margins"]
-        content = "\\n".join(f"{name}: {margins.get(name, 'null')}" for name in Gate.__struct_fields__)
-        lines.append(f"printf '{content}\\n' > gate.yaml")
+        content = [f"{name}: {margins.get(name, 'null')}" for name in Gate.__struct_fields__]
+        lines += ["cat > gate.yaml <<END", *content, "END"]
         words.append("--gate gate.yaml")
     if found.get("bench"):
         lines.append(f"edgefm bench BUNDLE.efm --runs {found['bench']['runs']} -o times")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..verify.page import NAMES, Cell, Section, measured, plain
+from ..verify.page import Cell, Section, measured, plain
 from .axes import COLUMNS, ends, known, legend, plain_text
 from .figures import FAINT, HEAT, INK, MARKERS, PAPER, SERIES, WIDTH, Figure, draw
-from .plots import main_metric, shown
+from .plots import in_full, main_metric, shown
 
 Record = Mapping[str, Any]
 GROUPS = 30  # of one figure; the tables have all
@@ -57,7 +57,7 @@ def _forest(found: Record, column: Record, metric: str, name: str) -> list[Figur
             axes.plot([], [], marker=MARKERS[number], color=colour, label=each["name"])
         axes.set_yticks(range(len(groups)), [plain_text(label) for label in labels])
         axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.set_xlabel(f"{NAMES[metric]}, 95 % interval; lines: all images")
+        axes.set_xlabel(f"{in_full(metric)}, 95 % interval; lines: all images")
         legend(drawing, axes)
 
     rows: list[tuple[str, list[Cell]]] = [
@@ -73,11 +73,11 @@ def _forest(found: Record, column: Record, metric: str, name: str) -> list[Figur
     return [
         Figure(
             name,
-            f"{NAMES[metric]} by {column['column']}, number of images in brackets. Hollow: too small to judge.{rest}",
-            f"{NAMES[metric]} of {len(groups)} groups of {column['column']} with intervals, for {len(variants)} models. "
+            f"{in_full(metric)} by {column['column']}, number of images in brackets. Hollow: too small to judge.{rest}",
+            f"{in_full(metric)} of {len(groups)} groups of {column['column']} with intervals, for {len(variants)} models. "
             + (f"Lowest: {told}." if told else ""),
             draw(name, paint, 1.1 + (0.16 + 0.13 * len(variants)) * len(groups)),
-            Section(f"{NAMES[metric]} by {column['column']}", ["images", *(each["name"] for each in variants)], rows),
+            Section(f"{in_full(metric)} by {column['column']}", ["images", *(each["name"] for each in variants)], rows),
         )
     ]
 

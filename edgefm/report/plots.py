@@ -38,6 +38,12 @@ def main_metric(found: Record) -> str | None:
     return None
 
 
+def in_full(metric: str) -> str:
+    """The name of a metric at the beginning of a line."""
+    name = NAMES[metric] if "." not in NAMES[metric] else metric.replace("_", " ")
+    return name[0].upper() + name[1:]
+
+
 def margins(found: Record) -> list[Figure]:
     """The gate's checks: the loss, the worst that is possible, and the margin."""
     gate = found["gate"]
@@ -106,15 +112,22 @@ def pareto(found: Record) -> list[Figure]:
                 x = cost[each["name"]]
                 lower, middle, upper = x if isinstance(x, tuple) else (x, x, x)
                 colour = SERIES[number % len(SERIES)]
-                axes.errorbar(
-                    [middle], [value], yerr=[[value - low], [high - value]], xerr=[[middle - lower], [upper - middle]],
-                    fmt=MARKERS[number % len(MARKERS)], color=colour, markersize=6, capsize=2, elinewidth=1,
-                    markerfacecolor=colour if each["name"] in best[title] else PAPER, label=each["name"],
-                )  # fmt: skip
+                axes.plot([middle, middle], [low, high], color=colour, linewidth=1)
+                axes.plot([lower, upper], [value, value], color=colour, linewidth=1)
+                axes.plot(
+                    [middle],
+                    [value],
+                    marker=MARKERS[number % len(MARKERS)],
+                    color=colour,
+                    markersize=6,
+                    markerfacecolor=colour if each["name"] in best[title] else PAPER,
+                    label=each["name"],
+                    linestyle="none",
+                )
             axes.set_xlabel(title)
-            axes.set_xlim(left=0)
             axes.margins(x=0.15)
-        panels[0].set_ylabel(f"{NAMES[metric]}, 95 % interval")
+            axes.set_xlim(left=0)
+        panels[0].set_ylabel(f"{in_full(metric)}, 95 % interval")
         legend(drawing, panels[0])
 
     rows: list[tuple[str, list[Cell]]] = []
@@ -128,10 +141,10 @@ def pareto(found: Record) -> list[Figure]:
     return [
         Figure(
             "pareto",
-            f"{NAMES[metric]} against what a variant costs. Filled: no other variant is at least as good and cheaper.",
-            f"{NAMES[metric]} of {len(points)} variants with intervals against their cost. Not beaten {told}.",
-            draw("pareto", paint, 3.2),
-            Section(f"{NAMES[metric]} and cost", [NAMES[metric], *(title for title, _ in axis)], rows),
+            f"{in_full(metric)} against what a variant costs. Filled: no other variant is at least as good and cheaper.",
+            f"{in_full(metric)} of {len(points)} variants with intervals against their cost. Not beaten {told}.",
+            draw("pareto", paint, 2.9),
+            Section(f"{in_full(metric)} and cost", [NAMES[metric], *(title for title, _ in axis)], rows),
         )
     ]
 
@@ -193,8 +206,7 @@ def reliability(found: Record) -> list[Figure]:
             for number, each in enumerate(variants):
                 said, came, low, high, _ = np.array(list(bins(each, column))).T
                 style = line(number)
-                reach = np.abs([came - low, high - came])
-                axes.errorbar(said, came, yerr=reach, fmt="none", ecolor=style["color"], elinewidth=0.8, alpha=0.6)
+                axes.vlines(said, low, high, color=style["color"], linewidth=0.8, alpha=0.6)
                 axes.plot(said, came, marker=MARKERS[number % len(MARKERS)], markersize=4, **style, label=each["name"])
         square(drawing, grid, "probability", "share that came true")
         legend(drawing, grid[0][0])

@@ -36,7 +36,9 @@ figcaption { color: var(--soft); font-size: .9rem; max-width: 44rem; margin-top:
   outline-offset: 1px }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding: .25rem 0 }
+@media (min-width: 40rem) { caption { white-space: nowrap } }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
+td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
 thead th { vertical-align: bottom; background: var(--band) } thead th:first-child { padding-left: .4rem }
 tbody th { font-weight: 500; min-width: 7rem; overflow-wrap: break-word }

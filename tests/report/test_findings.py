@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
+import click
 import pytest
-import yaml
 
 from edgefm.cli import root
 from edgefm.report.findings import commands, page, verdict
@@ -20,8 +21,8 @@ BROKEN = {"passed": False, "limit": 1e-3, "inputs": 9, "reasons": ["a and b are 
 def test_a_pass_says_what_was_shown_and_on_whom() -> None:
     assert verdict(full()) == (
         "pass",
-        "lung | small may take the place of densenet: torch: on 1,211 images of 603 patients nothing that was judged is "
-        "worse by its margin.",
+        "lung | small may take the place of densenet: torch: on 1,211 images of 603 patients all 6 checks stay "
+        "within the margin.",
     )
 
 
@@ -75,30 +76,22 @@ def test_every_table_has_a_cell_for_every_head() -> None:
 def test_more_cases_than_a_page_holds_are_said_to_be_elsewhere() -> None:
     (case,) = full()["cases"]
     (chapter,) = (each for each in page(full(cases=[case] * 501)).chapters if each.topic == "cases")
-    assert "501 decisions changed" in chapter.text[0]
+    assert "Changed decisions: 501" in chapter.text[0]
     assert "The first 500 are shown" in chapter.text[0]
     assert len(chapter.tables[0].rows) == 500
 
 
-def test_the_commands_are_commands_with_options_that_exist(tmp_path) -> None:
+def test_the_commands_are_commands_with_options_that_exist(tmp_path: Path) -> None:
     lines = commands(full()).splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["edgefm", "inspect"],
-        ["printf", lines[1].split()[1]],
-        ["edgefm", "bench"],
-        ["edgefm", "verify"],
-    ]
-    import click
-
-    for line in lines:
+    start, end = lines.index("cat > gate.yaml <<END"), lines.index("END")
+    for line in lines[:start] + lines[end + 1 :]:
         program, *words = shlex.split(line)
-        if program == "edgefm":
-            group = root()
-            verb, command, rest = group.resolve_command(click.Context(group), words)
-            command.make_context(verb, list(rest))
-    content = shlex.split(lines[1])[1].replace("\\n", "\n")
-    assert yaml.safe_load(content)["auc"] == 0.05
-    (tmp_path / "gate.yaml").write_text(content)
+        assert program == "edgefm"
+        group = root()
+        verb, command, rest = group.resolve_command(click.Context(group), words)
+        command.make_context(verb, list(rest))
+    assert {verb for _, verb, *_ in map(str.split, lines[end + 1 :])} == {"bench", "verify"}
+    (tmp_path / "gate.yaml").write_text("\n".join(lines[start + 1 : end]))
     assert load_gate(tmp_path / "gate.yaml", "binary").margins() == {"auc": 0.05, "flips": 0.05}
 
 

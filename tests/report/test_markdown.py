@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from edgefm.report.findings import page
 from edgefm.report.markdown import markdown
 
@@ -15,7 +17,7 @@ def test_markdown_has_every_table_and_no_markup_of_strangers() -> None:
     assert "| onnx-int8 | 0.988 (0.970-0.994) | - |" in text
     assert "| onnx-fp32 and onnx-int8 | 7 | 0.032 |" in text
     assert "Some \\<b\\>CPU\\</b\\>" in text
-    assert "<script" not in markdown(page(full(HOSTILE)))
+    assert not re.search(r"(?<!\\)<", markdown(page(full(HOSTILE))))
     assert text.endswith("\n")
 
 
