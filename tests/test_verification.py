@@ -15,12 +15,14 @@ import pytest
 from PIL import Image
 
 import edgefm
+from edgefm.bundle import open_bundle
 from edgefm.errors import BundleError, ImageError, InputError, ParityError
 from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import Task
 from edgefm.verification import FILES, recorded
 from edgefm.views import show_verify
 
+from .bench.test_page import found as found_bench
 from .runtime.conftest import MakeBundle, make_bundle  # noqa: F401
 
 BINARY = Task(kind="binary", labels=("clear", "opacity"), thresholds=(0.5,))
@@ -185,6 +187,25 @@ def test_an_earlier_page_is_not_replaced_without_force_and_its_neighbours_stay(b
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; expected a folder"):
         edgefm.verify(bundle, data=PHANTOM, out=tmp_path / "file")
+
+
+def test_the_report_shows_the_times_of_this_bundle_and_refuses_those_of_another(bundle: Path, tmp_path: Path) -> None:
+    times = found_bench()
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(times))
+    with pytest.raises(InputError, match=r"holds times of 0123456789ab; expected times of this bundle"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    file.write_text("[]")
+    with pytest.raises(InputError, match="is not what bench wrote"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    with pytest.raises(InputError, match="cannot be read"):
+        edgefm.verify(bundle, data=PHANTOM, bench=tmp_path / "absent.json")
+    with open_bundle(bundle) as opened:
+        times["bundles"][0]["id"] = opened.id
+    file.write_text(json.dumps(times))
+    edgefm.verify(bundle, data=PHANTOM, bench=file, out=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["bench"] == times
+    assert 'id="latency"' in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_another_bundle_is_a_reference(make_bundle: MakeBundle, bundle: Path) -> None:  # noqa: F811

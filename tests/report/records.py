@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from typing import Any
+
+from edgefm.report.findings import Page, page
 
 from ..bench.test_page import FOUND as BENCH
 from ..verify.test_page import interval, record, variant
@@ -58,6 +61,12 @@ def full(label: str = "ill", **fields: Any) -> dict[str, Any]:
         bench=_bench(),
     )
     return found | fields
+
+
+@functools.cache
+def everything() -> Page:
+    """The page of `full()`, drawn once."""
+    return page(full())
 
 
 def _variant(number: int, name: str, label: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: nothing is complained of or fetched, figures are seen, tables sort, it prints, it fits a phone.
+"""The page in headless Chromium: nothing is complained of or fetched, figures are seen, tables sort, it prints, fits a phone.
 
 Screenshots stay in the folder that EDGEFM_SCREENSHOTS names, for a person to look at.
 """
@@ -20,7 +20,7 @@ from edgefm.report.findings import page
 from edgefm.report.page import html
 
 from .chromium import Chromium, browser
-from .records import HOSTILE, full
+from .records import HOSTILE, everything, full
 
 pytest.importorskip("matplotlib")
 pytestmark = [
@@ -33,7 +33,7 @@ SIZES = {"light": (1100, False), "dark": (1100, True), "phone": (390, False)}
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(html(page(full())))
+    file.write_text(html(everything()))
     return file
 
 
