@@ -1,6 +1,6 @@
 """What the figures have in common: panels in a grid, unit squares, lines that differ in more than colour, a legend.
 
-Not what is drawn on them (`plots.py`, `groups.py`).
+Not what is drawn on them (`plots.py`, `cost.py`, `groups.py`).
 """
 
 from __future__ import annotations

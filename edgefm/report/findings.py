@@ -13,7 +13,7 @@ from ..bench.page import sentences as bench_sentences
 from ..bench.page import tables as bench_tables
 from ..spec.gate import Gate
 from ..verify.page import Section, conclusions, count, introduction, plain, sections, verdict_lines
-from . import groups, plots, tables
+from . import cost, groups, plots, tables
 from .figures import Figure
 
 Record = Mapping[str, Any]
@@ -85,7 +85,7 @@ def verdict(found: Record) -> tuple[str, str]:
     number = len(gate["checks"])
     checks = f"all {number} checks stay" if number > 1 else "the one check stays"
     if gate["passed"]:
-        return "pass", f"{name} may take the place of {reference}: on {images} {checks} within the margin."
+        return "pass", f"{name} may take the place of {reference}: on {images}, {checks} within the margin."
     failed = sum(not each["passed"] for each in gate["checks"])
     return "refused", (
         f"{name} may not take the place of {reference}: on {images}, {failed} of {count(number, 'check')} "
@@ -114,7 +114,7 @@ def _chapters(found: Record) -> Iterator[Chapter]:
         plots.margins(found),
         take("gate"),
     )
-    yield Chapter("accuracy", "Accuracy and cost", [], plots.pareto(found), take("accuracy"))
+    yield Chapter("accuracy", "Accuracy and cost", [], cost.pareto(found), take("accuracy"))
     curves = plots.roc(found)
     yield Chapter("roc", "ROC curves", few if curves else [], curves, [])
     yield Chapter("calibration", "Calibration", [], plots.reliability(found), take("calibration"))
@@ -160,7 +160,7 @@ def _latency(found: Record) -> Chapter:
     shown = [Section(head[0], list(head[1:]), [(row[0], list(map(plain, row[1:]))) for row in rows]) for head, rows in
              bench_tables(bench)]  # fmt: skip
     text = [*bench_sentences(bench), *(" ".join(line.split()) for line in circumstances(bench))]
-    return Chapter("latency", "Latency", text, plots.latency(found), shown)
+    return Chapter("latency", "Latency", text, cost.latency(found), shown)
 
 
 def _remarks(found: Record) -> list[str]:

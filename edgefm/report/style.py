@@ -48,7 +48,8 @@ th button { font: inherit; color: inherit; background: none; border: 0; padding:
 th button::after { content: "\\2195"; color: var(--soft); padding-left: .25em }
 th[aria-sort=ascending] button::after { content: "\\2191" } th[aria-sort=descending] button::after { content: "\\2193" }
 summary { cursor: pointer; color: var(--link); font-size: .9rem }
-pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; font-size: .85rem }
+pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; background: var(--band);
+  padding: .75rem 1rem; font-size: .85rem }
 footer { color: var(--soft); font-size: .9rem; margin-top: 3rem; padding-bottom: 2rem }
 @media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #333; --line: #aaa; --band: #f2f2f2;
   --link: #000; --good: #0b5a33; --bad: #8d1712; --heat: #e0662b; --series-1: #0b62a8; --series-2: #b3470b;
@@ -56,8 +57,9 @@ footer { color: var(--soft); font-size: .9rem; margin-top: 3rem; padding-bottom:
   --series-8: #00707a }
   body { font-size: 10pt; print-color-adjust: exact } nav, .skip, summary, th button::after { display: none }
   header, main, footer { max-width: none; padding: 0 } table { font-size: 7.5pt } th, td { padding: .15rem .3rem }
-  tbody th { min-width: 0 } .interval { font-size: 6.5pt } .scroll { overflow: visible } pre { white-space: pre-wrap }
-  figure svg { max-height: 16cm } figure, tr, .verdict { break-inside: avoid } h2, caption { break-after: avoid }
+  tbody th { min-width: 0 } .interval { display: inline; font-size: 6.5pt }
+  th button { display: contents } .scroll { overflow: visible }
+  figure svg { width: 11cm } figure, tr, .verdict { break-inside: avoid } h2, h2 + p, caption { break-after: avoid }
   thead { display: table-header-group } }
 """
 

@@ -23,10 +23,7 @@ from .chromium import Chromium, browser
 from .records import HOSTILE, everything, full
 
 pytest.importorskip("matplotlib")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(browser() is None, reason="no Chromium here (Debian: apt install chromium)"),
-]
+pytestmark = pytest.mark.skipif(browser() is None, reason="no Chromium here (Debian: apt install chromium)")
 SIZES = {"light": (1100, False), "dark": (1100, True), "phone": (390, False)}
 
 

@@ -21,7 +21,7 @@ BROKEN = {"passed": False, "limit": 1e-3, "inputs": 9, "reasons": ["a and b are 
 def test_a_pass_says_what_was_shown_and_on_whom() -> None:
     assert verdict(full()) == (
         "pass",
-        "lung | small may take the place of densenet: torch: on 1,211 images of 603 patients all 6 checks stay "
+        "lung | small may take the place of densenet: torch: on 1,211 images of 603 patients, all 6 checks stay "
         "within the margin.",
     )
 

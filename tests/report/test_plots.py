@@ -11,14 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgefm.report import groups, plots
+from edgefm.report import cost, groups, plots
 from edgefm.report.figures import VARIABLES, draw
 
 from ..verify.test_page import interval, record, variant
 from .records import HOSTILE, full
 
 pytest.importorskip("matplotlib")
-FIGURES = (plots.margins, plots.pareto, plots.roc, plots.reliability, plots.latency, groups.forest, groups.heat_map)
+FIGURES = (plots.margins, cost.pareto, plots.roc, plots.reliability, cost.latency, groups.forest, groups.heat_map)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -69,17 +69,17 @@ def test_a_users_own_settings_of_matplotlib_change_nothing_and_stay() -> None:
 
 def test_a_variant_that_another_beats_is_not_on_the_front() -> None:
     found = full()
-    (figure,) = plots.pareto(found)
+    (figure,) = cost.pareto(found)
     # openvino-int8 is better than onnx-int8 and larger; fp32 is the best
     assert "by files: openvino-fp32, openvino-int8, onnx-int8" in figure.alternative
     found["bundle"]["bytes"]["onnx-int8"] = 4_000_000
-    assert "by files: openvino-fp32, openvino-int8; " in plots.pareto(found)[0].alternative
+    assert "by files: openvino-fp32, openvino-int8; " in cost.pareto(found)[0].alternative
 
 
 def test_times_of_another_bundle_are_not_this_ones() -> None:
     found = full()
     found["bench"]["bundles"][0]["id"] = "f" * 64
-    (figure,) = plots.pareto(found)
+    (figure,) = cost.pareto(found)
     assert figure.numbers.head == ["bal. acc.", "files, MB"]
 
 
