@@ -3,7 +3,7 @@
 Not the measuring (`verify/`): here the data are read, the reference is loaded, and files are written.
 
     FILE.efm ──▶ its variants ─┐
-    MODEL ─────▶ the reference ┼─▶ answers for every image ──▶ statement ──▶ the table · verify.json · verify.md
+    MODEL ─────▶ the reference ┼─▶ answers for every image ──▶ statement ──▶ the table · report.json · .md · .html
     DATA ──────▶ one split ────┘
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .spec.task import Task
     from .verify.contenders import Contender
 
-FILES = ("verify.json", "verify.md")
+FILES = ("report.json", "report.md", "report.html")
 CASES = "flipped.csv"
 Report = Callable[[str], None]
 
@@ -42,6 +42,7 @@ def verify(
     robustness: str | None,
     by: tuple[str, ...],
     with_cases: bool,
+    bench: str | Path | None,
     split: str,
     out: Path | None,
     recipe: str | Path | None,
@@ -73,6 +74,7 @@ def verify(
         bundle = _open(path, allow_refused, opened)
         if with_cases and bundle.manifest.task.kind == "embedding":
             raise InputError(f"{path} decides nothing, so no case can be decided otherwise", do="leave --with-cases out")
+        times = None if bench is None else _bench(Path(bench), bundle.id)
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
         who = clusters(dataset)
@@ -102,10 +104,32 @@ def verify(
             capped=parity == "all",
             modality=robustness,
         )
+    if times is not None:
+        found["bench"] = times
     if out is not None:
         _write(out, found)
     if seal:
         report(f"sealed into {path} as {_sealed(path, found)}")
+    return found
+
+
+def _bench(path: Path, identity: str) -> dict[str, Any]:
+    """The times that `bench` wrote of this bundle. Raises `InputError` for another file, or of another bundle."""
+    import msgspec
+
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        known = {each["id"] for each in found["bundles"]}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", do="choose another --bench") from error
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not what bench wrote", expected="a bench.json", do="choose another --bench") from error
+    if identity not in known:
+        raise InputError(
+            f"{path} holds times of {', '.join(sorted(each[:12] for each in known)) or 'no bundle'}",
+            expected=f"times of this bundle, {identity[:12]}",
+            do="measure them with edgefm bench",
+        )
     return found
 
 
@@ -244,18 +268,20 @@ def _check_folder(out: Path, force: bool) -> None:
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """The files, each whole or not at all; a list of cases that stays from before would be another model's."""
+    """The files, each whole or not at all; first what cost minutes to measure."""
     from .partial import write_atomically
-    from .verify.cases import cases_csv
-    from .verify.page import markdown
+    from .report.findings import page
+    from .report.markdown import markdown
+    from .report.page import html
 
-    if found["cases"] is None:
-        (out / CASES).unlink(missing_ok=True)
-    else:
-        write_atomically(out / CASES, cases_csv(found["cases"], found["task"]["labels"]))
-    texts = (_json(found), markdown(found).encode())
-    for name, text in zip(FILES, texts):
-        write_atomically(out / name, text)
+    record, *pages = FILES
+    write_atomically(out / record, _json(found))
+    shown = page(found)
+    for name, text in zip(pages, (markdown(shown), html(shown))):
+        write_atomically(out / name, text.encode())
+
+
+CASES = "flipped.csv"
 
 
 def _json(found: dict[str, Any]) -> bytes:

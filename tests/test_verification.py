@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 
 import edgefm
+from edgefm.bundle import open_bundle
 from edgefm.errors import BundleError, ImageError, InputError, ParityError
 from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import Task
-from edgefm.verification import recorded
+from edgefm.verification import FILES, recorded
 from edgefm.views import show_verify
 
+from .bench.test_page import found as found_bench
 from .runtime.conftest import MakeBundle, make_bundle  # noqa: F401
 
 BINARY = Task(kind="binary", labels=("clear", "opacity"), thresholds=(0.5,))
@@ -161,7 +163,7 @@ def test_what_is_written_holds_no_file_names_and_no_patients_and_is_the_same_eac
     texts = []
     for name in ("one", "two"):
         found = edgefm.verify(bundle, data=data, out=tmp_path / name)
-        texts.append([(tmp_path / name / file).read_text() for file in ("verify.json", "verify.md")])
+        texts.append([(tmp_path / name / file).read_text() for file in FILES])
         assert not list((tmp_path / name).glob("*.partial"))
     assert texts[0] == texts[1]
     for text in (*texts[0], json.dumps(found)):
@@ -191,8 +193,8 @@ def test_subgroups_are_by_the_columns_that_can_make_some_or_those_asked_for(
     told = capsys.readouterr().out
     assert "Worst group by site" in told
     assert max(map(len, told.splitlines())) <= 100
-    page = (tmp_path / "out" / "verify.md").read_text()
-    assert "## Groups by site" in page
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "### By site" in page
     assert "JANE" not in page + told + json.dumps(found)
     only = edgefm.verify(bundle, data=data, by=("scanner",))
     assert [record["column"] for record in only["subgroups"]] == ["scanner"]
@@ -221,13 +223,13 @@ def test_cases_are_told_when_asked_for_and_no_name_is_anywhere_else(
     listed = (tmp_path / "with" / "flipped.csv").read_text().splitlines()
     assert len(listed) == len(found["cases"]) + 1
     assert found["cases"][0]["image"] in listed[1]
-    assert json.loads((tmp_path / "with" / "verify.json").read_text())["cases"] == found["cases"]
+    assert json.loads((tmp_path / "with" / "report.json").read_text())["cases"] == found["cases"]
     assert edgefm.verify(path, data=data, against=always, out=tmp_path / "without")["cases"] is None
     for file in (path, *(tmp_path / "without").iterdir()):  # a bundle travels: it holds no names, whatever was asked for
         for name in (b"SECRET", b"JANE"):
             assert name not in file.read_bytes(), file
     edgefm.verify(path, data=data, against=always, out=tmp_path / "with", force=True)
-    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["verify.json", "verify.md"]
+    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["verify.json", "report.md"]
 
 
 def test_cases_of_an_embedding_are_refused(make_bundle: MakeBundle) -> None:  # noqa: F811
@@ -238,16 +240,35 @@ def test_cases_of_an_embedding_are_refused(make_bundle: MakeBundle) -> None:  # 
 def test_an_earlier_page_is_not_replaced_without_force_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "verify.md").write_text("earlier")
+    (out / "report.md").write_text("earlier")
     (out / "bench.json").write_text("{}")
-    with pytest.raises(InputError, match=r"verify.md exists already"):
+    with pytest.raises(InputError, match=r"report.md exists already"):
         edgefm.verify(bundle, data=PHANTOM, out=out)
     edgefm.verify(bundle, data=PHANTOM, out=out, force=True)
-    assert (out / "verify.md").read_text().startswith("# Verification of small")
+    assert (out / "report.md").read_text().startswith("# Verification of small")
     assert (out / "bench.json").read_text() == "{}"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; expected a folder"):
         edgefm.verify(bundle, data=PHANTOM, out=tmp_path / "file")
+
+
+def test_the_report_shows_the_times_of_this_bundle_and_refuses_those_of_another(bundle: Path, tmp_path: Path) -> None:
+    times = found_bench()
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(times))
+    with pytest.raises(InputError, match=r"holds times of 0123456789ab; expected times of this bundle"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    file.write_text("[]")
+    with pytest.raises(InputError, match="is not what bench wrote"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    with pytest.raises(InputError, match="cannot be read"):
+        edgefm.verify(bundle, data=PHANTOM, bench=tmp_path / "absent.json")
+    with open_bundle(bundle) as opened:
+        times["bundles"][0]["id"] = opened.id
+    file.write_text(json.dumps(times))
+    edgefm.verify(bundle, data=PHANTOM, bench=file, out=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["bench"] == times
+    assert 'id="latency"' in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_another_bundle_is_a_reference(make_bundle: MakeBundle, bundle: Path) -> None:  # noqa: F811
@@ -362,7 +383,7 @@ def test_robustness_is_measured_where_it_is_asked_for_and_says_first_what_it_cos
     assert weather["clean"]["onnx-int8"]["balanced_error"] == pytest.approx(
         1 - found["variants"][2]["metrics"]["balanced_accuracy"]["value"]
     )
-    text = (tmp_path / "proof" / "verify.md").read_text()
+    text = (tmp_path / "proof" / "report.md").read_text()
     assert "## Balanced error of 8 images of oct, corrupted" in text
     assert "| jpeg compression | " in text
     assert "SECRET" not in json.dumps(weather)

@@ -23,6 +23,7 @@ def verify(
     robustness: str | None = None,
     by: tuple[str, ...] = (),
     with_cases: bool = False,
+    bench: str | Path | None = None,
     split: Literal["test", "val", "calibrate", "train", "all"] = "test",
     out: str | Path | None = None,
     recipe: str | Path | None = None,
@@ -54,8 +55,9 @@ def verify(
             images or 10 patients is not judged, and values of fewer than 5 patients are not told.
         with_cases: list the images that are decided otherwise than by the reference, worst first, with the names of files and
             patients, which nothing else that is written holds; with OUT in flipped.csv, too. --seal leaves them out.
+        bench: a bench.json with times of this bundle, for the report to show beside the accuracy.
         split: the images to measure on; all is for data that the model has never seen.
-        out: a folder for verify.json and verify.md.
+        out: a folder for report.json, report.md and report.html.
         recipe: settings in YAML, over those the bundle was made with; of `data` and `preprocess`.
         set: one setting, over the recipe's; may be given many times.
         seed: of the intervals; by default the recipe's.
@@ -64,7 +66,7 @@ def verify(
         force: replace what verify has written into OUT.
 
     Returns:
-        The findings, as in verify.json.
+        The findings, as in report.json.
     """
     from ..verification import verify as measure
 
@@ -79,6 +81,7 @@ def verify(
             robustness=robustness,
             by=by,
             with_cases=with_cases,
+            bench=bench,
             split=split,
             out=None if out is None else Path(out),
             recipe=recipe,

@@ -10,11 +10,14 @@ Record = Mapping[str, Any]
 Cell = tuple[str, str]
 
 
-def value(interval: Record | None) -> Cell:
+def measured(interval: Record | None) -> Cell:
+    """Three digits, and the interval where it has a width."""
     return shown(interval, lambda value: f"{value:.3f}", "-")
 
 
 def points(interval: Record | None) -> Cell:
+    """The same of a difference, in points of 0.01 with a sign."""
+
     def signed(value: float) -> str:
         text = f"{100 * value:+.2f}"
         return "0.00" if float(text) == 0 else text

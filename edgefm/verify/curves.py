@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..errors import InputError
 
 Array = npt.NDArray[Any]
+POINTS = 200  # of a curve in a record
 
 
 class Roc(NamedTuple):
@@ -106,6 +107,18 @@ def roc(scores: Array, truth: Array) -> Roc:
     turns = up[1:] * right[:-1] != up[:-1] * right[1:]  # in whole numbers: no slope is rounded
     corner = np.concatenate([[True], turns, [True]])
     return Roc(no[corner] / no[-1], yes[corner] / yes[-1])
+
+
+def thinned(curve: Roc, most: int = POINTS) -> Roc:
+    """The curve with at most `most` of its corners, at least two: its ends among them.
+
+    The way along both axes together is cut into pieces of 2 / (`most` - 1), and of each the first corner is kept: no corner
+    that is left out is further than that from one that is kept.
+    """
+    if len(curve.sensitivity) <= most:
+        return curve
+    _, first = np.unique(((curve.false_positive_rate + curve.sensitivity) / 2 * (most - 1)).astype(int), return_index=True)
+    return Roc(*(axis[first] for axis in curve))
 
 
 def mcc(truth: Array, decided: Array) -> float:

@@ -1,6 +1,6 @@
-"""The findings of `verify` as text: tables for a terminal of 100 columns, and Markdown.
+"""The findings of `verify` as text: tables for a terminal of 100 columns or a page, and sentences.
 
-Not the findings (`verdict.py`).
+Not the findings (`verdict.py`), and not the pages (`report/`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .cells import Cell
-from .cells import percent as _percent
-from .cells import plain as _plain
-from .cells import points as _points
-from .cells import small as _small
-from .cells import value as _value
+from .cells import Cell, measured, percent, plain, points, small
 from .robustness_table import tables
 
 Record = Mapping[str, Any]
@@ -34,11 +29,12 @@ LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal sh
 
 
 class Section(NamedTuple):
-    """A table with its title. `rows`: a name, and a cell per column of `head`."""
+    """A table with its title. `rows`: a name, and a cell per column of `head`. `topic`: the chapter of a page it belongs to."""
 
     title: str
     head: list[str]
     rows: list[tuple[str, list[Cell]]]
+    topic: str = ""
 
     def lines(self) -> list[list[str]]:
         """The rows for a terminal: the intervals on a line of their own under their values."""
@@ -60,12 +56,12 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
     names = [name for name in NAMES if any(name in each["metrics"] for each in variants)]
     head = [NAMES[name] for name in names]
     if names:
-        rows = [(each["name"], [_value(each["metrics"].get(name)) for name in names]) for each in variants]
-        yield Section("Metrics, with their 95 % intervals", head, rows)
+        rows = [(each["name"], [measured(each["metrics"].get(name)) for name in names]) for each in variants]
+        yield Section("Metrics, with their 95 % intervals", head, rows, "accuracy")
     others = [each for each in variants if not each["reference"]]
     if names and found["reference"] and others:
-        rows = [(each["name"], [_points(each["difference"].get(name)) for name in names]) for each in others]
-        yield Section(f"Difference from {found['reference']}, in points of 0.01", head, rows)
+        rows = [(each["name"], [points(each["difference"].get(name)) for name in names]) for each in others]
+        yield Section(f"Difference from {found['reference']}, in points of 0.01", head, rows, "accuracy")
     if found["reference"] and others:
         yield _agreement(found, others)
     if any(each["calibration"] for each in variants):
@@ -77,36 +73,39 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
     if found["gate"]:
         yield _gate(found["gate"])
     if found.get("robustness"):
-        yield from (Section(*each) for each in tables(found["robustness"], _value, _points, everything=everything))
+        yield from (
+            Section(*each, "robustness") for each in tables(found["robustness"], measured, points, everything=everything)
+        )
     from .part_tables import part_tables, set_tables  # which build on this file
 
     yield from set_tables(found, everything=everything)
-    yield from part_tables(found, everything=everything)
+    if not everything:
+        yield from part_tables(found)
     for label_metric in NAMES if everything else LABEL_METRICS:
         labels = [label for label, metrics in variants[0]["labels"].items() if label_metric in metrics]
         if labels:
-            rows = [(label, [_value(each["labels"][label][label_metric]) for each in variants]) for label in labels]
+            rows = [(label, [measured(each["labels"][label][label_metric]) for each in variants]) for label in labels]
             name = NAMES[label_metric]
-            yield Section(f"{name[0].upper()}{name[1:]} of each label", [each["name"] for each in variants], rows)
+            yield Section(f"{name[0].upper()}{name[1:]} of each label", [each["name"] for each in variants], rows, "accuracy")
     if everything and found["between"]:
         rows = [
-            (f"{pair['one']} and {pair['other']}", [_plain(pair["flips"]), _small(pair["largest_difference"])])
+            (f"{pair['one']} and {pair['other']}", [plain(pair["flips"]), small(pair["largest_difference"])])
             for pair in found["between"]
         ]
-        yield Section("Between the variants", ["decisions changed", "largest difference"], rows)
+        yield Section("Between the variants", ["decisions changed", "largest difference"], rows, "parity")
 
 
 def introduction(found: Record) -> list[str]:
     """What was measured on what, as lines."""
     data, task, intervals = found["data"], found["task"], found["intervals"]
     split = "all images" if data["split"] == "all" else f"split {data['split']}"
-    whom = f" of {_count(data['groups'], 'patient')}" if data["by"] == "patient" else ""
+    whom = f" of {count(data['groups'], 'patient')}" if data["by"] == "patient" else ""
     left_out = f", {data['left_out']} left out" if data["left_out"] else ""
     share, draws = round(100 * intervals["level"]), f"{intervals['draws']:,}"
     return [
         f"{found['bundle']['name']}, id {found['bundle']['id'][:12]}",
         *([f"REFUSED by the gate: {found['bundle']['refused']}"] if found["bundle"]["refused"] else []),
-        f"{_count(data['images'], 'image')}{whom}, {split} of {data['name']}{left_out}",
+        f"{count(data['images'], 'image')}{whom}, {split} of {data['name']}{left_out}",
         f"{task['kind']}{_rule(task)}",
         f"reference: {found['reference'] or 'none'}; intervals: {share} %, {draws} draws of whole {data['by']}s",
     ]
@@ -130,7 +129,7 @@ def conclusions(found: Record) -> list[str]:
     lines = verdict_lines(found)
     if parity["passed"]:
         if parity["inputs"]:
-            lines.append(f"Parity holds: every variant answers the {_count(parity['inputs'], 'golden input')} as it should.")
+            lines.append(f"Parity holds: every variant answers the {count(parity['inputs'], 'golden input')} as it should.")
         lines += _holding(pairs)
     else:
         lines += [f"PARITY IS BROKEN: {reason}." for reason in parity["reasons"]]
@@ -150,8 +149,8 @@ def _holding(pairs: list[Record]) -> list[str]:
     of = f"between {worst['one']} and {worst['other']}"
     if len(pairs) > 1:
         of = f"between the {len(ways)} ways to run it in fp32 ({worst['one']} and {worst['other']} are the furthest apart)"
-    changed = f", {_count(max(flips), 'decision')} changed" if flips else ""
-    return [f"Parity holds {of}: {_small(worst['largest_difference'])[0]} apart at most{changed}."]
+    changed = f", {count(max(flips), 'decision')} changed" if flips else ""
+    return [f"Parity holds {of}: {small(worst['largest_difference'])[0]} apart at most{changed}."]
 
 
 def verdict_lines(found: Record) -> list[str]:
@@ -165,23 +164,6 @@ def verdict_lines(found: Record) -> list[str]:
     return [f"THE GATE SAYS REFUSED. Not shown {claim}:", *(f"- {reason}." for reason in gate["reasons"])]
 
 
-def markdown(found: Record) -> str:
-    """The page `verify.md`."""
-    lines = [f"# Verification of {_md(found['bundle']['name'])}", ""]
-    lines += [text for line in verdict_lines(found)[:1] for text in (f"**{_md(line)}**", "")]
-    lines += [f"- {_md(line)}" for line in introduction(found)]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines.append(f"- EdgeFM {found['edgefm']}, {versions}, {_md(found['cpu']['name'])}")
-    for section in sections(found, everything=True):
-        lines += ["", f"## {_md(section.title)}", "", "| | " + " | ".join(_md(each) for each in section.head) + " |"]
-        lines.append("|---|" + "---:|" * len(section.head))
-        for name, cells in section.rows:
-            shown = [f"{value} ({interval})" if interval else value for value, interval in cells]
-            lines.append(f"| {_md(name)} | " + " | ".join(shown) + " |")
-    lines += ["", "## What it comes to", "", *[f"- {_md(line)}" for line in conclusions(found)], ""]
-    return "\n".join(lines)
-
-
 def _agreement(found: Record, others: list[Record]) -> Section:
     head = ["decisions changed", "share", "largest difference"]
     likeness = {"mean_cosine": "mean cosine", "cka": "CKA"}
@@ -192,11 +174,11 @@ def _agreement(found: Record, others: list[Record]) -> Section:
         changed = each["flips"]
         cells: list[Cell] = []
         if flips:
-            cells += [_plain(changed and f"{changed['count']} of {changed['of']}"), _percent(changed and changed["share"])]
-        cells.append(_small(each["largest_difference"]))
-        rows.append((each["name"], cells + [_value(each.get(what)) for what in likeness]))
+            cells += [plain(changed and f"{changed['count']} of {changed['of']}"), percent(changed and changed["share"])]
+        cells.append(small(each["largest_difference"]))
+        rows.append((each["name"], cells + [measured(each.get(what)) for what in likeness]))
     head = [*head[0 if flips else 2 :], *likeness.values()]
-    return Section(f"Agreement with {found['reference']}", head, rows)
+    return Section(f"Agreement with {found['reference']}", head, rows, "agreement")
 
 
 def _gate(gate: Record) -> Section:
@@ -205,8 +187,8 @@ def _gate(gate: Record) -> Section:
     cells = {(check["name"], check["what"]): _worst(check) for check in gate["checks"]}
     head = [NAMES.get(what, what.replace("_", " ")) for what in gate["margins"]]
     rows = [(name, [cells[name, what] for what in gate["margins"]]) for name in names]
-    rows.append(("margin", [_plain(f"{100 * margin:g}") for margin in gate["margins"].values()]))
-    return Section("What may be lost at worst, in points of 0.01, and the gate's margins", head, rows)
+    rows.append(("margin", [plain(f"{100 * margin:g}") for margin in gate["margins"].values()]))
+    return Section("What may be lost at worst, in points of 0.01, and the gate's margins", head, rows, "gate")
 
 
 def _worst(check: Record) -> Cell:
@@ -229,15 +211,15 @@ def _calibration(variants: list[Record]) -> Section:
             parts["generalized_resolution"],
             parts["uncertainty"],
         )
-        rows.append((each["name"], [_value(each["calibration_slope"]), *(_plain(f"{value:.3f}") for value in values)]))
-    return Section("Calibration: what a probability is worth", head, rows)
+        rows.append((each["name"], [measured(each["calibration_slope"]), *(plain(f"{value:.3f}") for value in values)]))
+    return Section("Calibration: what a probability is worth", head, rows, "calibration")
 
 
 def _operating(variants: list[Record]) -> Section:
     names = list(variants[0]["operating"])
     head = [OPERATING.get(name, name.replace("_", " ")) for name in names]
-    rows = [(each["name"], [_value(each["operating"].get(name)) for name in names]) for each in variants]
-    return Section("Beside the stored threshold", head, rows)
+    rows = [(each["name"], [measured(each["operating"].get(name)) for name in names]) for each in variants]
+    return Section("Beside the stored threshold", head, rows, "accuracy")
 
 
 def _tests(found: Record) -> Section:
@@ -247,20 +229,15 @@ def _tests(found: Record) -> Section:
     rows = []
     for each in tested:
         mcnemar = each["tests"]["mcnemar"]
-        cells = [_plain(mcnemar["only_one"]), _plain(mcnemar["only_other"]), _p(mcnemar["mid_p"])]
-        rows.append((each["name"], cells + ([_p(each["tests"]["delong"]["p"])] if delong else [])))
+        cells = [plain(mcnemar["only_one"]), plain(mcnemar["only_other"]), p_value(mcnemar["mid_p"])]
+        rows.append((each["name"], cells + ([p_value(each["tests"]["delong"]["p"])] if delong else [])))
     head = ["right alone", "reference right alone", "McNemar, mid-p", *(["DeLong, p"] if delong else [])]
-    return Section(f"Tests against {found['reference']}, each image counted for itself", head, rows)
+    return Section(f"Tests against {found['reference']}, each image counted for itself", head, rows, "agreement")
 
 
-def _p(value: float) -> Cell:
-    return _plain("-" if math.isnan(value) else "below 0.001" if value < 0.001 else f"{value:.3f}")
+def p_value(value: float) -> Cell:
+    return plain("-" if math.isnan(value) else "below 0.001" if value < 0.001 else f"{value:.3f}")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def _md(text: str) -> str:
-    """Text that comes from files, without Markdown's table and markup characters taking effect."""
-    return "".join(f"\\{c}" if c in "\\|`*_<>[]#" else c for c in " ".join(text.split()))

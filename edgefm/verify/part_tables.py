@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .cells import Cell, plain, points, value
+from .cells import Cell, measured, points
 from .page import NAMES, Section
 
 Record = Mapping[str, Any]
@@ -16,27 +16,20 @@ SHOWN = ("auc", "sensitivity", "specificity", "knn_accuracy")  # on a terminal
 EVERY = {**NAMES, "mean_cosine": "mean cosine"}
 
 
-def part_tables(found: Record, *, everything: bool) -> Iterator[Section]:
-    """The gap of the worst group by each column, and with `everything`, for a page of any width, the groups themselves."""
+def part_tables(found: Record) -> Iterator[Section]:
+    """The gap of the worst group by each column, for a terminal; the groups themselves are the report's."""
     names = [each["name"] for each in found["variants"]]
     for record in found.get("subgroups", ()):
-        metrics = [
-            metric
-            for metric in (EVERY if everything else SHOWN)
-            if any(metric in record["worst"].get(name, {}) for name in names)
-        ]
+        metrics = [metric for metric in SHOWN if any(metric in record["worst"].get(name, {}) for name in names)]
         if metrics:
-            head = [EVERY[metric] for metric in metrics]
             rows = [(name, [_gap(record, name, metric) for metric in metrics]) for name in names]
             rows += [
                 (f"{name}: change", [points(record["gap_change"][name].get(metric)) for metric in metrics])
                 for name in names
                 if name in record["gap_change"]
             ]
-            title = f"The worst group by {record['column']}, and how far below all images, in points of 0.01"
-            yield Section(title if everything else f"Worst group by {record['column']}, points of 0.01 below all", head, rows)
-        if everything:
-            yield _groups(record, names, [metric for metric in EVERY if _known(record, metric)])
+            title = f"Worst group by {record['column']}, points of 0.01 below all"
+            yield Section(title, [EVERY[metric] for metric in metrics], rows, "subgroups")
 
 
 def set_tables(found: Record, *, everything: bool) -> Iterator[Section]:
@@ -47,8 +40,8 @@ def set_tables(found: Record, *, everything: bool) -> Iterator[Section]:
     heads = {"coverage": "coverage", "size": "labels", "empty": "empty", "answered": "answered", "right": "right of these"}
     names = [name for name in heads if any(name in each for each in records.values())]
     nominal = ", ".join(f"{100 * share:g} %" for share in dict.fromkeys(each["nominal"] for each in records.values()))
-    rows = [(name, [value(each.get(column)) for column in names]) for name, each in records.items()]
-    yield Section(f"Conformal sets, made for a coverage of {nominal}", [heads[name] for name in names], rows)
+    rows = [(name, [measured(each.get(column)) for column in names]) for name, each in records.items()]
+    yield Section(f"Conformal sets, made for a coverage of {nominal}", [heads[name] for name in names], rows, "sets")
     if not everything:
         return
     parts = [("class", [each.get("classes", {}) for each in records.values()])]
@@ -58,8 +51,8 @@ def set_tables(found: Record, *, everything: bool) -> Iterator[Section]:
     for what, shares in parts:
         labels = list(dict.fromkeys(label for each in shares for label in each))
         if labels:
-            rows = [(label, [value(each.get(label)) for each in shares]) for label in labels]
-            yield Section(f"Coverage of the sets by {what}", list(records), rows)
+            rows = [(label, [measured(each.get(label)) for each in shares]) for label in labels]
+            yield Section(f"Coverage of the sets by {what}", list(records), rows, "sets")
 
 
 def _gap(record: Record, name: str, metric: str) -> Cell:
@@ -67,22 +60,3 @@ def _gap(record: Record, name: str, metric: str) -> Cell:
         return "-", ""
     text, interval = points(record["gap"][name][metric])
     return f"{record['worst'][name][metric]} {text}", interval
-
-
-def _known(record: Record, metric: str) -> bool:
-    return any(metric in metrics for group in record["groups"] for metrics in group["metrics"].values())
-
-
-def _groups(record: Record, names: list[str], metrics: list[str]) -> Section:
-    rows = []
-    for group in record["groups"]:
-        size = f"{group['images']} images of {group['groups']}"
-        for name in names:
-            flips = group["flips"].get(name)
-            cells = [plain(size if group["judged"] else f"{size}, too few to judge"), plain(flips and _flips(flips))]
-            rows.append((f"{group['value']}: {name}", [*cells, *(value(group["metrics"][name].get(each)) for each in metrics)]))
-    return Section(f"Groups by {record['column']}", ["size", "decisions changed", *(EVERY[each] for each in metrics)], rows)
-
-
-def _flips(flips: Record) -> str:
-    return f"{flips['count']} of {flips['of']}"

@@ -14,13 +14,14 @@ import numpy.typing as npt
 from ..spec.task import Task
 from .answers import Answers
 from .calibration import brier_parts, forecasts
+from .curves import roc, thinned
 from .embeddings import cka_interval, probe_right
 from .intervals import DRAWS, Interval, bootstrap_intervals
 from .metrics import knn_right
 from .operating import Operating
 from .paired import paired_tests
 from .parity import LIMIT, in_deviations
-from .scores import Scores
+from .scores import Scores, truth_of
 from .slope import Slope, off
 
 Array = npt.NDArray[Any]
@@ -48,6 +49,8 @@ def statements(
         `calibration`: how far probabilities are from what came true, see `_calibration`; None where `operating` is empty.
         `calibration_slope`: interval, see `slope.py`; `slope_loss`: interval, how much further from 1 it is than the
         reference's, as |ln b|; None where `operating` is empty, the loss also for the reference.
+        `roc`: label to the points of its curve against the rest, `false_positive_rate` and `sensitivity`, at most 200; of a
+        binary task the positive label's; without labels it is empty, and a label without both kinds of image has no points.
         `tests`: as `paired.paired_tests` gives them, against the reference; None for it and where `operating` is empty.
         `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
         embedding and without a reference.
@@ -158,11 +161,25 @@ def _cka(each: Answers, reference: Answers | None, groups: Array, seed: int) -> 
 
 
 def _beside(each: Answers, reference: Answers | None, labels: Array | None) -> dict[str, Any]:
-    """What has no interval: calibration, and the tests against the reference."""
+    """What has no interval: calibration, the ROC curves, and the tests against the reference."""
     if labels is None or each.probabilities is None:
-        return {"calibration": None, "tests": None}
+        return {"calibration": None, "roc": {}, "tests": None}
+    task = each.contender.task
     tests = None if reference is None or each is reference else paired_tests(each, reference, labels)
-    return {"calibration": _calibration(each.probabilities, labels, each.contender.task), "tests": tests}
+    return {
+        "calibration": _calibration(each.probabilities, labels, task),
+        "roc": _curves(each.probabilities, labels, task),
+        "tests": tests,
+    }
+
+
+def _curves(probabilities: Array, labels: Array, task: Task) -> dict[str, dict[str, list[float]]]:
+    truth = truth_of(labels, task)
+    found = {}
+    for column, label in list(enumerate(task.labels))[1 if task.kind == "binary" else 0 :]:
+        curve = thinned(roc(probabilities[:, column], truth[:, column]))
+        found[label] = {name: points.tolist() for name, points in curve._asdict().items()}
+    return found
 
 
 def _calibration(probabilities: Array, labels: Array, task: Task) -> dict[str, Any]:

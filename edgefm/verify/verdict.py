@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import to_builtins
 
 from .. import __version__
 from ..bundle import Bundle
 from ..errors import InputError
 from ..runtime.cpu import cpu_features, cpu_name
 from ..runtime.engines import ENGINES
+from ..runtime.select import candidates
 from ..spec.gate import Gate
+from ..spec.manifest import Manifest, Variant
 from ..spec.task import Task
 from .answers import Images, collect
 from .cases import flipped_cases
@@ -68,7 +71,8 @@ def verdict(
         names: what to call each image in a list of those that are decided otherwise; None for no list and no names at all.
 
     Returns:
-        `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`. `task`: the decision rule.
+        `edgefm`, `cpu`, `versions`: what measured. `bundle`: `name`, `id`, `refused`, `bytes` (variant to the
+        size of its files) and `lineage` (ancestors: `role`, `name`, `licence`, `sha256`). `task`: the decision rule.
         `data`: `about`, and `images`, `labelled`, `groups` (how many) and `by` ("patient" or "image").
         `intervals`: `level`, `draws`, `seed`. `reference`: its name, or None.
         `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
@@ -114,7 +118,13 @@ def verdict(
         "edgefm": __version__,
         "cpu": {"name": cpu_name(), "features": [name for name, there in cpu_features().items() if there]},
         "versions": _versions({each.name.partition("-")[0] for each in own}),
-        "bundle": {"name": manifest.name, "id": bundle.id, "refused": manifest.refused},
+        "bundle": {
+            "name": manifest.name,
+            "id": bundle.id,
+            "refused": manifest.refused,
+            "bytes": {each.name: _bytes(each.variant, manifest) for each in candidates(manifest)[0]},
+            "lineage": [to_builtins(each) for each in manifest.lineage],
+        },
         "task": {
             "kind": task.kind,
             "labels": task.labels,
@@ -149,6 +159,10 @@ def verdict(
             *subgroup_notes(parted),
         ],
     }
+
+
+def _bytes(variant: Variant, manifest: Manifest) -> int:
+    return sum(manifest.entries[file].size for file in {file for graph in variant.graphs.values() for file in graph.files})
 
 
 def _versions(engines: set[str]) -> dict[str, str]:

@@ -44,7 +44,7 @@ def alone(copied: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
         (("slim", "model.efm", "--keep", "onnx-int8", "-o", "out.efm"), "out.efm", "*out.efm"),
         pytest.param(("export", "student", "-o", "out.efm"), "out.efm", "*out.efm", marks=pytest.mark.slow),
         pytest.param(("export", "student", "--standalone", "onnx", "-o", "out"), "out", "*out", marks=pytest.mark.slow),
-        (("verify", "small.efm", "-d", DATA, "-o", "out"), "out/verify.json", "*verify.json"),
+        (("verify", "small.efm", "-d", DATA, "-o", "out"), "out/report.json", "*report.json"),
         (("bench", "small.efm", "--runs", "1", "-o", "out"), "out/bench.json", "*bench.json"),
         (("run", "model.efm", "images/0.png", "--json"), None, "*/choices/*"),
     ],

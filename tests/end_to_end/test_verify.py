@@ -23,13 +23,13 @@ def test_every_variant_is_measured_on_a_device_without_the_workstations_librarie
     assert found["reference"] in ("openvino-fp32", "onnx-fp32")
     assert found["data"]["images"] == len(load_data(DATA).of("test"))
     assert found["parity"]["passed"]
-    assert json.loads((copied.folder / "proof" / "verify.json").read_text()) == found
-    assert "| onnx-int8 |" in (copied.folder / "proof" / "verify.md").read_text()
+    assert json.loads((copied.folder / "proof" / "report.json").read_text()) == found
+    assert "| onnx-int8 |" in (copied.folder / "proof" / "report.md").read_text()
 
 
 def test_the_bundle_answers_as_the_student_it_came_from(copied):
     text = copied.done("verify", "model.efm", "-d", DATA, "--against", "student", "-o", "proof", code=3).stdout
-    found = json.loads((copied.folder / "proof" / "verify.json").read_text())
+    found = json.loads((copied.folder / "proof" / "report.json").read_text())
     assert found["reference"] == "test_efficientnet: torch"
     full = [each for each in found["variants"] if each["precision"] == "fp32" and not each["reference"]]
     assert len(full) == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgefm.errors import InputError
-from edgefm.verify.curves import average_precision, mcc, roc, sensitivity_at, specificity_at
+from edgefm.verify.curves import average_precision, mcc, roc, sensitivity_at, specificity_at, thinned
 from edgefm.verify.metrics import auc
 
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3, 10, 1000])
@@ -182,3 +182,18 @@ def test_what_does_not_fit_is_refused() -> None:
             specificity_at(np.zeros(3), truth, kept)
     with pytest.raises(InputError, match=r"\[N\] both"):
         mcc(np.zeros((3, 2)), np.zeros((3, 2)))
+
+
+def test_a_thinned_curve_keeps_its_ends_and_what_it_leaves_out_is_near() -> None:
+    random = np.random.default_rng(5)
+    truth = random.integers(0, 2, 20_000)
+    whole = roc(random.normal(size=20_000) + truth, truth)
+    kept = thinned(whole, 200)
+    assert 100 < len(kept.sensitivity) <= 200 < len(whole.sensitivity)
+    for axis, before in zip(kept, whole):
+        assert (axis[0], axis[-1]) == (0, 1)
+        assert set(axis) <= set(before)
+    for corner in zip(*whole):
+        assert min(max(abs(x - corner[0]), abs(y - corner[1])) for x, y in zip(*kept)) <= 2 / 199
+    assert thinned(kept, 200) is kept
+    assert [len(axis) for axis in thinned(roc(np.ones(3), np.ones(3)))] == [0, 0]
