@@ -126,9 +126,12 @@ def _subgroups(label: str) -> dict[str, Any]:
 
 
 def _robustness() -> dict[str, Any]:
+    summary = {"mean_error": interval(0.15, 0.12, 0.18), "increase": interval(0.06, 0.04, 0.08)}
     return {
+        "modality": "xray",
         "images": 150,
         "seed": 0,
+        "summary": dict.fromkeys(VARIANTS, summary),
         "clean": {name: {"balanced_error": 0.09} for name in VARIANTS},
         "corruptions": [
             {
