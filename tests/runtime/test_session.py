@@ -242,7 +242,9 @@ def test_an_answer_becomes_plain_values(make_bundle: MakeBundle) -> None:
     with Session(make_bundle("multilabel"), variant="onnx-fp32") as session:
         record = session.predict(np.zeros((4, 4), np.uint8)).record()
     read = json.loads(json.dumps(record))
-    assert list(read) == ["source", "label", "probabilities", "embedding", "variant", "milliseconds", "error"]
+    names = ["source", "label", "probabilities", "set", "abstain", "embedding", "variant", "milliseconds", "error"]
+    assert list(read) == names
+    assert (read["set"], read["abstain"]) == (None, None)
     assert len(read["embedding"]) == WIDTH
 
 
