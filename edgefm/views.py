@@ -119,12 +119,13 @@ def show_doctor(found: dict[str, Any], as_json: bool) -> int:
 
 def show_bench(found: dict[str, Any], as_json: bool) -> int:
     """The contenders beside each other, or what has changed; 5 if a device's budget is not met, 2 if a contender failed."""
+    from .bench import change
     from .bench.page import circumstances, sentences, tables
 
-    if "lines" in found:
-        return _show_change(found, as_json)
     if as_json:
         _dump(found)
+    elif "lines" in found:
+        print("\n".join([*table(*change.table(found)), "", *change.sentences(found)]))
     else:
         lines = circumstances(found)
         for head, rows in tables(found):
@@ -135,17 +136,9 @@ def show_bench(found: dict[str, Any], as_json: bool) -> int:
             *sentences(found),
         ]
         print("\n".join(lines))
-    if found["device"] and not found["device"]["met"]:
+    if found.get("device") and not found["device"]["met"]:
         return 5
-    return 2 if any("error" in each for each in found["contenders"]) else 0
-
-
-def _show_change(found: dict[str, Any], as_json: bool) -> int:
-    from .bench import change
-
-    head, rows = change.table(found)
-    _dump(found) if as_json else print("\n".join([*table(head, rows), "", *change.sentences(found)]))
-    return 0
+    return 2 if any("error" in each for each in found.get("contenders", ())) else 0
 
 
 def show_verify(found: dict[str, Any], as_json: bool) -> int:

@@ -145,6 +145,13 @@ def _judged(
     missing = [*acted.missing]
     missing += [f"instructions: {each['name']} ran uncapped ({each['uncapped']})" for each in records if "uncapped" in each]
     verdicts = judge(device[1], [(file, [each for each in records if each["name"] in names]) for file, names in owned])
+    if acted.limits.environment:
+        judged = {each["contender"] for each in verdicts}
+        missing += [
+            f"instructions: {each['name']}, which is held to the budget, ran on this processor's own"
+            for each in records
+            if each["name"] in judged and each["engine"] != "openvino"
+        ]
     return {
         "name": device[0],
         "profile": to_builtins(device[1]),

@@ -178,6 +178,15 @@ def test_what_does_not_fit_into_the_memory_is_exit_code_5(make_bundle: MakeBundl
     assert "small.efm does not run within the limits of tiny." in capsys.readouterr().out
 
 
+@linux
+def test_whoever_meets_a_budget_uncapped_is_named(make_bundle: MakeBundle, tmp_path: Path, processor):
+    processor("avx2", "avx512f")
+    (tmp_path / "old.yaml").write_text("instructions: avx2\n")
+    found = api.bench((str(make_bundle(variants=("onnx-fp32",))),), runs=1, profile=str(tmp_path / "old.yaml"))
+    named = "instructions: onnx-fp32, which is held to the budget, ran on this processor's own"
+    assert named in found["device"]["not_imitated"]
+
+
 def test_every_device_that_ships_can_be_asked_for_here():
     for device in DEVICES.values():
         assert imitate(device).missing

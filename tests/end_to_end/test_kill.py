@@ -96,7 +96,7 @@ def lives(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_the_process_of_a_killed_bench_ends_by_itself(alone: Command):
     child = alone.start("bench", "small.efm", "--runs", "1000000", "-o", "out")
-    assert any("2/3" in line for line in child.stderr)  # its process has started, and waits for words
+    assert any("2/4" in line for line in child.stderr)  # its process has started, and waits for words
     tasks = Path(f"/proc/{child.pid}/task").iterdir()
     workers = [int(word) for task in tasks for word in (task / "children").read_text().split()]
     assert workers
