@@ -6,6 +6,7 @@ Not a benchmark and not a cure: it says what is missing and the line that gets i
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -49,6 +50,7 @@ def examine() -> dict[str, Any]:
         "cpu": _cpu(),
         "memory_gib": memory_gib(),
         "gpus": _gpus(),
+        "kernels": _kernels(),
         "native": _native(),
         "engines": engines,
         "extras": {name: _extra(name, wanted) for name, wanted in extras().items()},
@@ -79,6 +81,18 @@ def _gpus() -> list[str]:
         model = re.search(r"Model:\s*(.+)", file.read_text(errors="replace"))
         found.append(model[1].strip() if model else "NVIDIA card")
     return found
+
+
+def _kernels() -> dict[str, dict[str, str]]:
+    """Which implementation of each training kernel runs here, and why; empty without torch. torch is loaded for it."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+
+    from .kernels.select import table
+
+    choices = table(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return {each.operator: {"backend": each.backend, "reason": each.reason} for each in choices}
 
 
 def _native() -> dict[str, Any]:
@@ -167,6 +181,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         _row("instructions", " ".join(cpu["has"]) + (f"   (lacks {' '.join(cpu['lacks'])})" if cpu["lacks"] else "")),
         _row("memory", f"{memory['total']} GiB" + (f", limited to {memory['limit']} GiB" if memory["limit"] else "")),
         *[_row("GPU", name) for name in found["gpus"]],
+        *[_row("kernel", f"{name}: {each['backend']} ({each['reason']})") for name, each in found["kernels"].items()],
         _row("compiled module", "present" if native["present"] else f"missing: {native['why']}"),
         *([] if native["present"] else [_row("", native["do"])]),
     ]

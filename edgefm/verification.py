@@ -268,20 +268,22 @@ def _check_folder(out: Path, force: bool) -> None:
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """The files, each whole or not at all; first what cost minutes to measure."""
+    """The files, each whole or not at all, first what cost minutes to measure. Cases from before are another model's."""
     from .partial import write_atomically
     from .report.findings import page
     from .report.markdown import markdown
     from .report.page import html
+    from .verify.cases import cases_csv
 
     record, *pages = FILES
     write_atomically(out / record, _json(found))
+    if found["cases"] is None:
+        (out / CASES).unlink(missing_ok=True)
+    else:
+        write_atomically(out / CASES, cases_csv(found["cases"], found["task"]["labels"]))
     shown = page(found)
     for name, text in zip(pages, (markdown(shown), html(shown))):
         write_atomically(out / name, text.encode())
-
-
-CASES = "flipped.csv"
 
 
 def _json(found: dict[str, Any]) -> bytes:

@@ -23,6 +23,16 @@ def test_everything_it_finds_is_plain_json():
     assert json.loads(json.dumps(examine())) == examine()
 
 
+def test_each_training_kernel_has_its_implementation_and_the_reason(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.delenv("EDGEFM_KERNELS", raising=False)
+    found = examine()
+    assert {each["backend"] for each in found["kernels"].values()} <= {"cuda", "triton", "reference"}
+    assert any(line.split()[0] == "kernel" and "attention_kl" in line for line in describe(found))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    assert examine()["kernels"] == {}
+
+
 def test_a_machine_without_an_engine_is_told_the_smallest_way_to_one(nothing_installed):
     found = examine()
     assert found["can_run"] is False

@@ -229,7 +229,7 @@ def test_cases_are_told_when_asked_for_and_no_name_is_anywhere_else(
         for name in (b"SECRET", b"JANE"):
             assert name not in file.read_bytes(), file
     edgefm.verify(path, data=data, against=always, out=tmp_path / "with", force=True)
-    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["verify.json", "report.md"]
+    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["report.html", "report.json", "report.md"]
 
 
 def test_cases_of_an_embedding_are_refused(make_bundle: MakeBundle) -> None:  # noqa: F811

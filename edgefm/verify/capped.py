@@ -1,8 +1,7 @@
 """A variant as an older processor would run it: in a process of its own whose engine may use no newer instructions.
 
-Not an emulation: only what an engine's own switch can hold back. OpenVINO's kernels come from oneDNN, which reads
-ONEDNN_MAX_CPU_ISA; what OpenVINO computes beside it, and where it looks at the processor by itself, goes on as it is. So int8
-cannot be capped below the processor's own int8 instructions (it then finds no kernel and says so). ONNX Runtime has no switch.
+Not an emulation: only what an engine's own switches hold back. OpenVINO computes with oneDNN, which reads ONEDNN_MAX_CPU_ISA,
+and with kernels of its own, which read OV_CPU_MAX_ISA; both have to say the same. ONNX Runtime has no switch.
 
     parent ──▶ length, tensor ──▶ child's stdin        child's stdout ──▶ length, outputs ──▶ parent
 """
@@ -17,6 +16,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from ..runtime.cpu import cpu_features, usable_threads
 from ..runtime.golden import check_golden
 from ..runtime.select import candidates
 
-SWITCH = "ONEDNN_MAX_CPU_ISA"
+SWITCHES = ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA")
 # the cap, and the feature that a processor has beyond it: without that the cap would change nothing
 CAPS = (("SSE41", "avx"), ("AVX2", "avx512f"), ("AVX512_CORE", "avx512_vnni"), ("AVX512_CORE_VNNI", "avx512_bf16"))
 CODE = "import sys; sys.path[:] = {path!r}; from edgefm.verify.capped import serve; serve({bundle!r}, {name!r})"
@@ -54,14 +54,15 @@ class Capped:
 
     def __init__(self, bundle: Path, name: str, cap: str) -> None:
         self._who = f"{name} capped to {cap}"
+        cache = TemporaryDirectory(prefix="edgefm-capped-")  # a model compiled without the cap must not be taken up
         self._child = subprocess.Popen(
             [sys.executable, "-c", CODE.format(path=sys.path, bundle=str(bundle), name=name)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {SWITCH: cap},
+            env=os.environ | dict.fromkeys(SWITCHES, cap) | {"XDG_CACHE_HOME": cache.name},
         )
-        self._end = weakref.finalize(self, _stop, self._child)
+        self._end = weakref.finalize(self, _stop, self._child, cache)
         first = self._reply()
         if (error := str(first.get("error", ""))) != "":
             raise InputError(error)
@@ -131,9 +132,10 @@ def _receive(stream: IO[bytes]) -> dict[str, np.ndarray] | None:
         return {name: archive[name] for name in archive.files}
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _stop(child: subprocess.Popen[bytes], cache: TemporaryDirectory[str]) -> None:
     child.kill()
     child.wait()
     for stream in (child.stdin, child.stdout):
         if stream is not None:
             stream.close()
+    cache.cleanup()

@@ -94,8 +94,7 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
             try:
                 child = Capped(bundle.path, candidate.name, cap)
             except InputError as error:
-                no_kernel = "could not create a primitive" in str(error)  # what oneDNN says, in many words
-                reasons[name] = "its engine has no kernel for it there" if no_kernel else str(error).rstrip(".")
+                reasons[name] = str(error).rstrip(".")
                 continue
             found.append(
                 Contender(

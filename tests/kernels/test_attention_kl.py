@@ -1,14 +1,12 @@
 """Attention distillation: the formula, its gradients, and that every backend computes it.
 
-The kernels run in Triton's interpreter, in a process of its own: the interpreter is chosen when triton is imported. It misreads
-bf16, so there bf16 goes in as fp32 and the product of bf16 itself is tested on a GPU only.
+Without a GPU the kernels run in Triton's interpreter. It misreads bf16, so there bf16 goes in as fp32 and the product of bf16
+itself is tested on a GPU only.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,8 +18,7 @@ from edgefm.kernels.ops.attention_kl import attention_kl, relation_kl
 from . import attention_kl_checks as checks
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process with Triton's interpreter")
-alone = pytest.mark.skipif(INTERPRETED, reason="runs in the process without Triton's interpreter")
+interpreted = pytest.mark.skipif(not INTERPRETED, reason="a GPU is here, or TRITON_INTERPRET is not 1")
 HALVES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["fp32", "fp16", "bf16"])
 
 
@@ -36,25 +33,6 @@ def small_tiles(monkeypatch):
 
     kernels = ("lse", "rows", "columns", "mean_rows", "mean_columns")
     monkeypatch.setattr(module, "FORCED", {name: module.Tile(32, 32, 4, 1) for name in kernels})
-
-
-@alone
-def test_the_kernels_are_right_in_the_interpreter():
-    pytest.importorskip("triton")
-    env = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreter_short"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-
-
-@alone
-@pytest.mark.slow
-def test_the_kernels_are_right_in_the_interpreter_at_length():
-    pytest.importorskip("triton")
-    env = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", __file__, "-k", "interpreter_long"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 @interpreted
@@ -117,7 +95,6 @@ def test_twice_on_a_gpu_is_the_same_to_the_bit(heads):
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
-@alone
 @DEVICES
 @pytest.mark.parametrize("heads", ["mean", [1, 0]])
 def test_torch_knows_the_operator(heads, device):
@@ -131,7 +108,6 @@ def test_torch_knows_the_operator(heads, device):
         torch.library.opcheck(ops._attention_kl, (*of, need))
 
 
-@alone
 @DEVICES
 @pytest.mark.parametrize("heads", ["mean", [1, 0]])
 def test_it_compiles_into_one_graph(heads, device):
@@ -150,7 +126,6 @@ def test_it_compiles_into_one_graph(heads, device):
         torch.testing.assert_close(eager, compiled)
 
 
-@alone
 @pytest.mark.parametrize("lengths", [None, (0, 4)])
 @pytest.mark.parametrize("heads", ["mean", [1, 1]])
 def test_the_gradient_is_that_of_the_value(heads, lengths):
@@ -162,7 +137,6 @@ def test_the_gradient_is_that_of_the_value(heads, lengths):
     )
 
 
-@alone
 @pytest.mark.parametrize("heads", ["mean", "pairs"])
 def test_it_is_torchs_own_divergence_of_softmax_maps(heads):
     case = checks.Case(37, heads, (3, 16), (3, 16))
@@ -174,7 +148,6 @@ def test_it_is_torchs_own_divergence_of_softmax_maps(heads):
     torch.testing.assert_close(attention_kl(q_s, k_s, q_t, k_t, 2.0, heads=heads), expected)
 
 
-@alone
 def test_tokens_beyond_an_images_length_change_nothing_and_get_no_gradient():
     case = checks.Case(9, lengths=(4, 4))
     q, k, *teacher = checks.tensors(case, "cpu", torch.float32)
@@ -186,7 +159,6 @@ def test_tokens_beyond_an_images_length_change_nothing_and_get_no_gradient():
     torch.testing.assert_close(value, attention_kl(*short))
 
 
-@alone
 def test_no_graph_is_made_where_nothing_needs_a_gradient():
     of = checks.tensors(checks.Case(5), "cpu", torch.float32)
     assert not attention_kl(*of).requires_grad
@@ -194,7 +166,6 @@ def test_no_graph_is_made_where_nothing_needs_a_gradient():
     assert not attention_kl(*of).requires_grad
 
 
-@alone
 def test_what_does_not_fit_is_refused():
     q_s, k_s, q_t, k_t = checks.tensors(checks.Case(5), "cpu", torch.float32)
     for heads in ("pairs", [0], [0, 3], [0, -1], "mean of all"):
