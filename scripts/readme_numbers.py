@@ -125,6 +125,30 @@ def gate(found: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
+def importance(found: dict[str, Any]) -> str:
+    times = {row["shape"][2]: row["times_best_peer"] for row in found["rows"]}
+    return ", ".join(f"{times[n]:.1f} times at {n:,} tokens" for n in sorted(times)) + f" ({found['device']})"
+
+
+def maps(found: dict[str, Any]) -> str:
+    ratios = {name: each["graph_ms"]["compiled"] / each["graph_ms"]["edgefm"] for name, each in found["cases"].items()}
+    return ", ".join(f"{name}: {ratio:.1f} times" for name, ratio in ratios.items()) + f" ({found['device']}, without launches)"
+
+
+def one_row(found: dict[str, Any]) -> str:
+    peer = "bitsandbytes + PEFT"
+    rows = [row["times"] for row in found["rows"] if "[1, " in row["case"] and peer in row["times"]]
+    ratios = [times[peer]["graph"] / times["edgefm"]["graph"] for times in rows]
+    return f"{min(ratios):.1f} to {max(ratios):.1f} times ({found['card']}, without launches)"
+
+
+def lora_layers(found: dict[str, Any]) -> str:
+    slower = [case["graph"]["EdgeFM"] / case["graph"]["PEFT compiled"] for case in found["cases"] if "bf16" in case["case"]]
+    return (
+        f"PEFT compiled is faster: {min(slower):.1f} to {max(slower):.1f} times its time ({found['device']}, without launches)"
+    )
+
+
 ROWS: tuple[Row, ...] = (
     ("Student of 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
@@ -133,6 +157,10 @@ ROWS: tuple[Row, ...] = (
     ("The same on a processor without bf16", "main_path_speed_without_bf16", faster),
     ("Features of an int8 TFLite, skin lesions: balanced accuracy of a linear probe", "features", features),
     ("Simulated models worse by the margin that `verify`'s gate lets pass (nominally 2.5 %)", "gate_errors", gate),
+    ("Attention with importance, against the best of eager, compiled and flex_attention", "gpu_attention", importance),
+    ("Distilling attention maps, forward and backward, against compiled torch", "gpu_attention_kl", maps),
+    ("LoRA on an NF4 layer, one row, CUDA C++, against bitsandbytes and PEFT", "gpu_cuda", one_row),
+    ("LoRA on a bf16 layer, forward and backward", "gpu_lora", lora_layers),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),
