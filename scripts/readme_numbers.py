@@ -181,8 +181,9 @@ def table() -> str:
         if not file.exists():
             continue
         found = json.loads(file.read_text())
-        count = found["machine"]["usable_threads"]
-        machines.add(f"{found['machine']['cpu']}, {count} thread{'s' if count > 1 else ''}")
+        if machine := found.get("machine"):  # what a GPU did names the card in its row
+            count = machine["usable_threads"]
+            machines.add(f"{machine['cpu']}, {count} thread{'s' if count > 1 else ''}")
         lines.append(f"| {what} | {text(found)} | `{found['script']}` |")
     return "\n".join(
         [*lines, "", f"Medians on: {'; '.join(sorted(machines)) or 'no machine yet'}. Compare ratios, not milliseconds."]
