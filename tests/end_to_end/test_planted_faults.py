@@ -182,10 +182,12 @@ def test_a_wrong_zero_point_in_one_layer_contradicts_the_golden_outputs(tmp_path
         spec = opened.preprocess
     graph = next(each for each in manifest.variants if each.name == "onnx-int8").graphs["encoder"].files[0]
     proto = onnx.load_from_string(entries[graph])
-    activations = {node.input[2] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
-    tensor = [each for each in proto.graph.initializer if each.name in activations][3]
+    written = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    read = [node for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in written][3]
+    (tensor,) = [each for each in proto.graph.initializer if each.name == read.input[2]]
     before = numpy_helper.to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array((before.astype(np.int64) + 60).astype(before.dtype), tensor.name))
+    proto.graph.initializer.append(numpy_helper.from_array((before.astype(np.int64) + 60).astype(before.dtype), "wrong"))
+    read.input[2] = "wrong"
     entries[graph] = proto.SerializeToString(deterministic=True)
     write_bundle(tmp_path / "wrong.efm", msgspec.structs.replace(manifest, entries={}), spec, entries)
     edgefm.Session(whole, variant="onnx-int8").close()
