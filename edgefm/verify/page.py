@@ -199,7 +199,7 @@ def _worst(check: Record) -> Cell:
 
 def _calibration(variants: list[Record]) -> Section:
     """How far probabilities are from what came true; 0 is best, but for resolution, and for the slope 1."""
-    head = ["slope", "ECE", "ECE, equal mass", "Brier: reliability", "resolution", "uncertainty"]
+    head = ["slope", "ECE", "adaptive ECE", "reliability", "resolution", "uncertainty"]  # the last three are Brier's
     rows = []
     for each in variants:
         found = each["calibration"]

@@ -48,7 +48,7 @@ def test_the_gate_says_pass_or_refused_by_its_exit_code_and_seals_what_it_found(
     assert not found["passed"]
     assert any("sensitivity may be worse by" in reason for reason in found["reasons"])
     (copied.folder / "gate.yaml").write_text(
-        "auc: null\nbalanced_accuracy: null\nsensitivity: null\nspecificity: null\nflips: 1\n"
+        "auc: null\nbalanced_accuracy: null\nsensitivity: null\nspecificity: null\ncalibration_slope: null\nflips: 1\n"
     )
     before = copied.done("inspect", "model.efm", "--json").stdout
     text = copied.done(*words, "--gate", "gate.yaml", "--seal").stdout

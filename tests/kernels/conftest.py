@@ -1,14 +1,9 @@
-"""Where there is no GPU, Triton's kernels run in its interpreter: it must be asked for before they are first imported."""
+"""Triton for LoRA's tests. Where there is no GPU its kernels run in its interpreter, which `tests/conftest.py` asks for."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture
@@ -19,3 +14,12 @@ def lora_device(request, monkeypatch):
         pytest.skip("here is a GPU: Triton compiles, its interpreter is not used")
     monkeypatch.setenv("EDGEFM_KERNELS", "lora=triton")
     return torch.device(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The interpreter computes bf16 as fp32: what runs there in fp32 already is slow in bf16, and only that."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if any(value is torch.bfloat16 for value in parameters) and item.get_closest_marker("gpu") is None:
+            item.add_marker(pytest.mark.slow)
