@@ -71,7 +71,7 @@ def subgroups(
     if not columns:
         return []
     rows = [[np.flatnonzero(column.member == g) for g in range(len(column.values))] for column in columns]
-    right = [_right(each, labels) for each in answers]
+    right = [_right(each, labels, who) for each in answers]
     parts = [np.arange(len(who)), *chain.from_iterable(rows)]
     measures = [[_measure(each, each is reference, knn, labels, part) for each, knn in zip(answers, right)] for part in parts]
     found = [[each(np.ones((1, len(part)))) for each in own] for own, part in zip(measures, parts)]
@@ -122,11 +122,11 @@ def notes(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{count} groups were looked at, and of many one is worst by chance"
 
 
-def _right(each: Answers, labels: Array | None) -> Array | None:
-    """Whether the neighbours of an image, among all images, are right about it, bool `[N]`; None where there are no such."""
-    if labels is None or each.embedding is None or len(each.embedding) < 2:
+def _right(each: Answers, labels: Array | None, who: Array) -> Array | None:
+    """Whether the neighbours of an image, among all images, of other patients are right about it, bool `[N]`; None without."""
+    if labels is None or each.embedding is None or len(np.unique(who)) < 2:
         return None
-    return knn_right(each.embedding, labels)
+    return knn_right(each.embedding, labels, groups=who)
 
 
 def _measure(each: Answers, is_reference: bool, right: Array | None, labels: Array | None, rows: Array) -> Measure:
