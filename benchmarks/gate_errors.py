@@ -85,7 +85,7 @@ def record(models: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed
     ill = [1 / (1 + np.exp(-margins)) for margins in models]
     chances = [np.stack([1 - p, p], axis=1) for p in ill]
     reference, other = (Scores(each, truth, TASK) for each in chances)
-    slopes = [Slope(each, truth, TASK) for each in chances]
+    slopes = [Slope.of_probabilities(each, truth, TASK) for each in chances]
     changed = (ill[0] >= 0.5) != (ill[1] >= 0.5)
 
     def everything(rows: np.ndarray) -> dict[tuple[str, str], float]:

@@ -3,8 +3,9 @@
 Not the refit of an int8 graph to fp32's answers (`refit.py`), and no layer of the model changes.
 
 T minimises the cross-entropy of softmax(z / T), or of sigmoid(z / T) per label, to the labels: temperature scaling, Guo et al.
-2017, section 4.2. The thresholds t then maximise sensitivity + specificity - 1 (Youden 1950), each in the middle of the gap
-between two probabilities that it lies in; of equally good gaps the one whose middle is nearest to the threshold before.
+2017, section 4.2, which is 1 / b of `verify/slope.py`. The thresholds t then maximise sensitivity + specificity - 1 (Youden
+1950), each in the middle of the gap between two probabilities that it lies in; of equally good gaps the one whose middle is
+nearest to the threshold before.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from ..errors import InputError
 from ..export.golden import reference
 from ..runtime.decide import probabilities
 from ..spec.task import Task
+from ..verify.scores import truth_of
+from ..verify.slope import LEAST, MOST, Slope
 from .calibrate import FEWEST, SPLIT
 from .job import Job
 from .measure import measure
 
-SMALLEST, LARGEST = 0.05, 20.0  # T
+SMALLEST, LARGEST = 1 / MOST, 1 / LEAST  # T
 
 
 def with_rule(job: Job) -> tuple[Job, str]:
@@ -59,9 +62,7 @@ def fitted(logits: np.ndarray, labels: np.ndarray, task: Task) -> Task:
     Raises:
         InputError: a class (a label, or its absence) that no image shows: nothing could be fitted to it.
     """
-    from scipy.optimize import minimize_scalar
-
-    truth = labels.astype(bool) if task.kind == "multilabel" else labels[:, None] == np.arange(len(task.labels))
+    truth = truth_of(labels, task)
     for label, shown in zip(task.labels, truth.T):
         if shown.all() or not shown.any():
             raise InputError(
@@ -70,11 +71,7 @@ def fitted(logits: np.ndarray, labels: np.ndarray, task: Task) -> Task:
                 do="give the split other images, or leave --calibrate out",
             )
 
-    def loss(log_t: float) -> float:
-        return _cross_entropy(np.asarray(logits, np.float64) / np.exp(log_t), truth, multilabel=task.kind == "multilabel")
-
-    best = minimize_scalar(loss, bounds=(np.log(SMALLEST), np.log(LARGEST)), method="bounded", options={"xatol": 1e-6})
-    changed = msgspec.structs.replace(task, temperature=float(np.exp(best.x)))
+    changed = msgspec.structs.replace(task, temperature=1 / Slope(logits, labels, task).of(np.arange(len(labels))))
     chances = probabilities(np.asarray(logits), changed)
     if task.kind == "multiclass":
         return changed
@@ -93,13 +90,6 @@ def _youden(chance: np.ndarray, holds: np.ndarray, before: float) -> float:
     worth = sensitivity + specificity
     best = cuts[worth >= worth.max() - 1e-12]
     return float(best[np.argmin(np.abs(best - before))])
-
-
-def _cross_entropy(z: np.ndarray, truth: np.ndarray, *, multilabel: bool) -> float:
-    if multilabel:
-        return float(np.mean(np.logaddexp(0.0, np.where(truth, -z, z))))
-    z = z - z.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(z).sum(axis=1)) - z[truth]))
 
 
 def _of(task: Task) -> str:

@@ -26,25 +26,34 @@ STEPS, CLOSE = 50, 1e-9
 
 
 class Slope:
-    """Probabilities beside the truth.
+    """Logits, or what stands for them, beside the truth.
 
     Args:
-        probabilities: float64 `[N, K]`, 0 to 1. labels: as `Scores` takes them.
+        logits: `[N, K]`, of a multiclass or binary task up to a constant per image. labels: as `Scores` takes them.
     """
 
-    def __init__(self, probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], task: Task) -> None:
-        p = np.clip(np.asarray(probabilities, np.float64), TINY, 1.0)
-        truth = truth_of(labels, task)
+    def __init__(self, logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], task: Task) -> None:
+        z, truth = np.asarray(logits, np.float64), truth_of(labels, task)
         self._margins = self._logs = self._true = None
         if task.kind == "multiclass":
-            self._logs, self._true = np.log(p), np.log(p)[truth]
+            self._logs, self._true = z, z[truth]
         else:
             if task.kind == "binary":
-                p, truth = p[:, 1:], truth[:, 1:]
-            logit = np.log(p) - np.log(np.clip(1 - p, TINY, 1.0))
-            self._margins = np.where(truth, logit, -logit)
+                z, truth = z[:, 1:] - z[:, :1], truth[:, 1:]
+            self._margins = np.where(truth, z, -z)
         self._start = 1.0
-        self._start = self.of(np.arange(len(p)))  # draws are near: two or three steps lead there
+        self._start = self.of(np.arange(len(z)))  # draws are near: two or three steps lead there
+
+    @classmethod
+    def of_probabilities(cls, probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], task: Task) -> Slope:
+        """The same from probabilities, float64 `[N, K]`, 0 to 1."""
+        p = np.clip(np.asarray(probabilities, np.float64), TINY, 1.0)
+        if task.kind == "multiclass":
+            return cls(np.log(p), labels, task)
+        logit = np.log(p) - np.log(np.clip(1 - p, TINY, 1.0))
+        if task.kind == "binary":
+            logit[:, 0] = 0.0  # the logit of the positive label is the margin between the two
+        return cls(logit, labels, task)
 
     def of(self, rows: npt.NDArray[np.integer]) -> float:
         """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN without any."""

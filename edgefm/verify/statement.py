@@ -122,7 +122,7 @@ def _measure(each: Answers, reference: Answers | None, labels: Array | None, gro
     right: dict[str, Array] = {}
     if labels is not None and each.probabilities is not None:
         assert each.decided is not None
-        slope = Slope(each.probabilities, labels, each.contender.task)
+        slope = Slope.of_probabilities(each.probabilities, labels, each.contender.task)
         scores = Scores(each.probabilities, labels, each.contender.task)
         operating = Operating(each.probabilities, each.decided, labels, each.contender.task)
     elif labels is not None and each.embedding is not None and len(np.unique(groups)) > 1:

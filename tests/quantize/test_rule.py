@@ -20,19 +20,12 @@ from edgefm.spec.recipe import Recipe
 from edgefm.spec.task import make_task
 from edgefm.verify.calibration import forecasts
 
+from ..verify.people import too_sure
 from .conftest import DATA, TASK
 
 BINARY = make_task("binary", ("no", "yes"))
 THREE = make_task("multiclass", ("a", "b", "c"))
 BOTH = make_task("multilabel", ("mass", "fluid"))
-
-
-def too_sure(count: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits `factor` times as large as those that the labels were drawn by."""
-    random = np.random.default_rng(seed)
-    margin = random.normal(0, 2, count)
-    labels = (random.random(count) < 1 / (1 + np.exp(-margin))).astype(np.int64)
-    return factor * np.stack([-margin / 2, margin / 2], axis=1), labels
 
 
 def test_a_model_that_is_three_times_too_sure_gets_the_temperature_three() -> None:

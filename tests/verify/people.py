@@ -63,3 +63,11 @@ def contender(
 def answered(images: Greys, *contenders: Contender, embeddings: bool = False) -> list[Answers]:
     """Their answers; the first is the reference."""
     return collect(images, contenders, reference=contenders[0], embeddings=embeddings, bar=lambda share, left: None)
+
+
+def too_sure(count: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits `[N, 2]` that are `factor` times as large as those that the labels, int64 `[N]`, were drawn by."""
+    random = np.random.default_rng(seed)
+    margin = random.normal(0, 2, count)
+    labels = (random.random(count) < 1 / (1 + np.exp(-margin))).astype(np.int64)
+    return factor * np.stack([-margin / 2, margin / 2], axis=1), labels

@@ -9,6 +9,8 @@ from edgefm.runtime.decide import probabilities
 from edgefm.spec.task import make_task
 from edgefm.verify.slope import LEAST, MOST, Slope, off
 
+from .people import too_sure
+
 BINARY = make_task("binary", ("no", "yes"))
 THREE = make_task("multiclass", ("a", "b", "c"))
 BOTH = make_task("multilabel", ("mass", "fluid"))
@@ -16,16 +18,14 @@ BOTH = make_task("multilabel", ("mass", "fluid"))
 
 def drawn(count: int, sure: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a binary model that is `sure` times too sure, and the truth."""
-    random = np.random.default_rng(seed)
-    margin = random.normal(0, 2, count)
-    labels = (random.random(count) < 1 / (1 + np.exp(-margin))).astype(np.int64)
-    return probabilities(sure * np.stack([-margin / 2, margin / 2], axis=1), BINARY), labels
+    logits, labels = too_sure(count, sure, seed)
+    return probabilities(logits, BINARY), labels
 
 
 @pytest.mark.parametrize("sure", [1.0, 2.0, 0.25])
 def test_a_model_that_is_so_many_times_too_sure_has_the_slope_one_over_it(sure: float) -> None:
     p, labels = drawn(20_000, sure)
-    assert Slope(p, labels, BINARY).of(np.arange(len(p))) == pytest.approx(1 / sure, rel=0.03)
+    assert Slope.of_probabilities(p, labels, BINARY).of(np.arange(len(p))) == pytest.approx(1 / sure, rel=0.03)
 
 
 def test_it_is_scikit_learns_logistic_regression_on_the_logits_without_intercept() -> None:
@@ -34,7 +34,7 @@ def test_it_is_scikit_learns_logistic_regression_on_the_logits_without_intercept
     rows = np.random.default_rng(1).integers(0, 300, 300)
     logit = np.log(p[:, 1] / p[:, 0])[rows, None]
     wanted = linear.LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(logit, labels[rows]).coef_[0, 0]
-    assert Slope(p, labels, BINARY).of(rows) == pytest.approx(wanted, rel=1e-6)
+    assert Slope.of_probabilities(p, labels, BINARY).of(rows) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_of_many_classes_and_of_several_labels_it_is_the_best_temperature() -> None:
@@ -49,23 +49,23 @@ def test_of_many_classes_and_of_several_labels_it_is_the_best_temperature() -> N
         return float((np.log(np.exp(q).sum(axis=1)) - q[np.arange(400), labels]).mean())
 
     wanted = optimize.minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}).x
-    assert Slope(p, labels, THREE).of(np.arange(400)) == pytest.approx(wanted, rel=1e-4)
+    assert Slope.of_probabilities(p, labels, THREE).of(np.arange(400)) == pytest.approx(wanted, rel=1e-4)
     two, truth = drawn(400, 1.0)[0], np.stack([drawn(400, 1.0)[1], drawn(400, 1.0)[1]], axis=1)
     alike = np.repeat(two[:, 1:], 2, axis=1)  # two labels that are one: as good as one of them
-    one = Slope(two, truth[:, 0], BINARY).of(np.arange(400))
-    assert Slope(alike, truth, BOTH).of(np.arange(400)) == pytest.approx(one, rel=1e-6)
+    one = Slope.of_probabilities(two, truth[:, 0], BINARY).of(np.arange(400))
+    assert Slope.of_probabilities(alike, truth, BOTH).of(np.arange(400)) == pytest.approx(one, rel=1e-6)
 
 
 def test_where_every_image_is_right_or_wrong_and_of_zeros_and_ones_it_stays_in_its_bounds() -> None:
     p = np.array([[0.0, 1.0], [1.0, 0.0], [0.3, 0.7]])
     rows = np.arange(3)
-    assert Slope(p, np.array([1, 0, 1]), BINARY).of(rows) == MOST
-    assert Slope(p, np.array([0, 1, 0]), BINARY).of(rows) == LEAST
-    assert np.isnan(Slope(p, np.array([1, 0, 1]), BINARY).of(rows[:0]))
+    assert Slope.of_probabilities(p, np.array([1, 0, 1]), BINARY).of(rows) == MOST
+    assert Slope.of_probabilities(p, np.array([0, 1, 0]), BINARY).of(rows) == LEAST
+    assert np.isnan(Slope.of_probabilities(p, np.array([1, 0, 1]), BINARY).of(rows[:0]))
 
 
 def test_a_model_that_is_never_sure_of_anything_has_any_slope_and_gives_a_number() -> None:
-    assert np.isfinite(Slope(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), BINARY).of(np.arange(4)))
+    assert np.isfinite(Slope.of_probabilities(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), BINARY).of(np.arange(4)))
 
 
 def test_twice_too_sure_is_as_far_off_as_half_as_sure() -> None:
