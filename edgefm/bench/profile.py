@@ -5,12 +5,11 @@ Not the device: clock, caches and memory bus stay this machine's, and the findin
 | of the profile | imitated by | what is missing then |
 |---|---|---|
 | cores | CPU affinity of each contender's process | |
-| instructions | `ONEDNN_MAX_CPU_ISA` with `OV_CPU_MAX_ISA`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
+| instructions | `runtime.cpu.openvino_cap`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
 | memory | `RLIMIT_DATA` | pages of files, which a container counts and takes back when it must |
 
-OpenVINO 2026.4 needs both variables, set alike: with the first alone its own kernels stayed at AVX-512, and an int8 model was
-not loaded at all (read from the primitives of the compiled model, AVX2 on a processor with AVX-512). `RLIMIT_AS` would be no
-container: OpenVINO reserves four times the address space that it uses (539 MB for a process of 135 MB, measured).
+`RLIMIT_AS` would be no container: OpenVINO reserves four times the address space that it uses (539 MB for a process of 135 MB,
+measured).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..runtime.cpu import cpu_features, usable_threads
+from ..runtime.cpu import cpu_features, openvino_cap, usable_threads
 from ..spec.device import Device, Instructions
 from .contender import Limits
 from .machine import CPUS
@@ -114,7 +113,7 @@ def _instructions(device: Device, imitated: list[str], missing: list[str]) -> di
         return {}
     imitated.append(f"instructions: {wanted} for OpenVINO and the preparation of images")
     missing.append(f"instructions: ONNX Runtime cannot be capped at {wanted}; of torch only its oneDNN can")
-    return {"ONEDNN_MAX_CPU_ISA": cap.onednn, "OV_CPU_MAX_ISA": cap.onednn, "EDGEFM_ISA": cap.prepare}
+    return openvino_cap(cap.onednn) | {"EDGEFM_ISA": cap.prepare}
 
 
 def judge(device: Device, entered: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:

@@ -59,6 +59,15 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running, *, most: in
     return tensor
 
 
+def contradiction(engine: Engine, bundle: Bundle, precision: Running) -> str:
+    """How it contradicts the golden outputs, as `check_golden` says it, or "". Raises `BundleError` as that does."""
+    try:
+        check_golden(engine, bundle, precision)
+    except ParityError as error:
+        return str(error).rstrip(".")
+    return ""
+
+
 def _difference(
     output: np.ndarray, expected: np.ndarray, name: str, bundle: Bundle, bounds: tuple[float, float | None]
 ) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """A variant as an older processor would run it: in a process of its own whose engine may use no newer instructions.
 
-Not an emulation: only what an engine's own switches hold back. OpenVINO computes with oneDNN, which reads ONEDNN_MAX_CPU_ISA,
-and with kernels of its own, which read OV_CPU_MAX_ISA; both have to say the same. ONNX Runtime has no switch.
+Not an emulation: only what an engine's own switches hold back. ONNX Runtime has none.
 
     parent ──▶ length, tensor ──▶ child's stdin        child's stdout ──▶ length, outputs ──▶ parent
 """
@@ -22,12 +21,11 @@ from typing import IO, Any
 import numpy as np
 
 from ..bundle import open_bundle
-from ..errors import EdgeFMError, InputError, ParityError
-from ..runtime.cpu import cpu_features, usable_threads
-from ..runtime.golden import check_golden
+from ..errors import EdgeFMError, InputError
+from ..runtime.cpu import cpu_features, openvino_cap, usable_threads
+from ..runtime.golden import contradiction
 from ..runtime.select import candidates
 
-SWITCHES = ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA")
 # the cap, and the feature that a processor has beyond it: without that the cap would change nothing
 CAPS = (("SSE41", "avx"), ("AVX2", "avx512f"), ("AVX512_CORE", "avx512_vnni"), ("AVX512_CORE_VNNI", "avx512_bf16"))
 CODE = "import sys; sys.path[:] = {path!r}; from edgefm.verify.capped import serve; serve({bundle!r}, {name!r})"
@@ -60,7 +58,7 @@ class Capped:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | dict.fromkeys(SWITCHES, cap) | {"XDG_CACHE_HOME": cache.name},
+            env=os.environ | openvino_cap(cap) | {"XDG_CACHE_HOME": cache.name},
         )
         self._end = weakref.finalize(self, _stop, self._child, cache)
         first = self._reply()
@@ -99,11 +97,8 @@ def serve(path: str, name: str) -> None:
             if name in left_out:
                 raise InputError(left_out[name])
             candidate = next(each for each in found if each.name == name)
-            engine, wrong = candidate.load(bundle, usable_threads()), ""
-            try:
-                check_golden(engine, bundle, candidate.precision)
-            except ParityError as error:
-                wrong = str(error).rstrip(".")
+            engine = candidate.load(bundle, usable_threads())
+            wrong = contradiction(engine, bundle, candidate.precision)
         except EdgeFMError as error:
             _send(replies, {"error": np.array(str(error).rstrip("."))})
             return

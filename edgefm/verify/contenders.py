@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..bundle import Bundle
-from ..errors import EdgeFMError, InputError, ParityError
+from ..errors import EdgeFMError, InputError
 from ..runtime.cpu import usable_threads
-from ..runtime.golden import check_golden
-from ..runtime.select import candidates
+from ..runtime.golden import contradiction
+from ..runtime.select import Candidate, candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
 from .capped import Capped, caps
@@ -51,25 +51,13 @@ def variants_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
     for candidate in everything:
         if candidate.name in left_out:
             continue
-        wrong = ""
         try:
             engine = candidate.load(bundle, usable_threads())
-            check_golden(engine, bundle, candidate.precision)
-        except ParityError as error:
-            wrong = str(error).rstrip(".")
+            wrong = contradiction(engine, bundle, candidate.precision)
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue
-        found.append(
-            Contender(
-                name=candidate.name,
-                precision=candidate.precision,
-                task=bundle.manifest.task,
-                preprocess=bundle.preprocess,
-                predict=engine,
-                wrong=wrong,
-            )
-        )
+        found.append(_contender(bundle, candidate, candidate.name, engine, wrong))
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(f"no variant of {bundle.path.name} can run here: {reasons}", do="see what edgefm doctor prints")
@@ -96,17 +84,19 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
             except InputError as error:
                 reasons[name] = str(error).rstrip(".")
                 continue
-            found.append(
-                Contender(
-                    name=name,
-                    precision=candidate.precision,
-                    task=bundle.manifest.task,
-                    preprocess=bundle.preprocess,
-                    predict=child,
-                    wrong=child.wrong,
-                )
-            )
+            found.append(_contender(bundle, candidate, name, child, child.wrong))
     return found, reasons
+
+
+def _contender(bundle: Bundle, candidate: Candidate, name: str, predict: Predictor, wrong: str) -> Contender:
+    return Contender(
+        name=name,
+        precision=candidate.precision,
+        task=bundle.manifest.task,
+        preprocess=bundle.preprocess,
+        predict=predict,
+        wrong=wrong,
+    )
 
 
 def in_fp32(contenders: Sequence[Contender]) -> Contender | None:
