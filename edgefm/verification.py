@@ -78,10 +78,7 @@ def verify(
         settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
         dataset = _images(data, split, settings, bundle.manifest.task, report)
         who = clusters(dataset)
-        if dataset.patients is None and not by and dataset.groups:  # a column of patients under another name would be told
-            parts, notes = [], ["no patients are named, so subgroups are made only of the columns that --by names"]
-        else:
-            parts, notes = columns(dataset.groups, by, who)
+        parts, notes = columns(dataset.groups, by, who, named=dataset.patients is not None)
         for note in notes:
             report(note)
         limits = None

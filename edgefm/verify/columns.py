@@ -38,7 +38,9 @@ class Column(NamedTuple):
     member: Array
 
 
-def columns(groups: Mapping[str, Sequence[str]], by: Sequence[str], who: Array) -> tuple[list[Column], list[str]]:
+def columns(
+    groups: Mapping[str, Sequence[str]], by: Sequence[str], who: Array, *, named: bool = True
+) -> tuple[list[Column], list[str]]:
     """The columns asked for, or without any all that make subgroups, if they are at most `MOST_COLUMNS`.
 
     A column makes subgroups if its images have at least two values, at most `MOST_VALUES`, and at most one value for every two
@@ -46,7 +48,8 @@ def columns(groups: Mapping[str, Sequence[str]], by: Sequence[str], who: Array) 
 
     Args:
         groups: column name to one value per image, "" where empty, as `data.Dataset` has them. by: names of columns.
-        who: `[N]`, who belongs together, such as the patient of each image.
+        who: `[N]`, who belongs together, such as the patient of each image. named: whether these are patients. If not, any
+            column may be the patients under another name, and none is taken that was not asked for.
 
     Returns:
         The columns, and a sentence for each that was left out without being asked for.
@@ -56,6 +59,8 @@ def columns(groups: Mapping[str, Sequence[str]], by: Sequence[str], who: Array) 
     """
     if by:
         return [_asked(name, groups, who) for name in dict.fromkeys(by)], []
+    if groups and not named:
+        return [], ["no patients are named, so subgroups are made only of the columns that --by names"]
     fit, notes = [], []
     for name, values in groups.items():
         if why := _unfit(values, who):

@@ -72,3 +72,13 @@ def test_of_many_columns_none_is_chosen_unless_it_is_asked_for() -> None:
     assert notes == ["6 columns could make subgroups (c0, c1, c2, c3, c4, c5); --by says which"]
     assert [each.name for each in columns(many, ("c4", "c1", "c4"), WHO)[0]] == ["c4", "c1"]
     assert len(columns(dict(list(many.items())[:5]), (), WHO)[0]) == 5
+
+
+def test_where_no_patients_are_named_a_column_may_be_their_names_and_is_not_told_unasked() -> None:
+    groups, who = {"mrn": [f"MRN{n // 6}" for n in range(60)]}, np.arange(60)
+    found, (note,) = columns(groups, (), who, named=False)
+    assert found == []
+    assert "MRN" not in note
+    assert "--by" in note
+    assert [column.name for column in columns(groups, ("mrn",), who, named=False)[0]] == ["mrn"]
+    assert columns({}, (), who, named=False) == ([], [])
