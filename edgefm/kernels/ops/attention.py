@@ -85,9 +85,7 @@ def attend(
 
 
 @attend.register_fake
-def _(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, cls_row: bool, importance: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(q, k, v, bias, scale, cls_row, importance):
     return _answers(q, cls_row, importance)
 
 
@@ -121,20 +119,7 @@ def attend_backward(
 
 
 @attend_backward.register_fake
-def _(
-    d_out: Tensor,
-    d_lse: Tensor,
-    d_cls_row: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    cls_row: Tensor,
-    scale: float,
-    want_bias: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, scale, want_bias):
     return _gradients(q, bias, want_bias)
 
 

@@ -36,9 +36,8 @@ class OpenVINO:
     def __init__(self, bundle: Bundle, variant: Variant, *, threads: int, precision: Running, batch: int = 1) -> None:
         if precision not in (variant.precision, "bf16") or (variant.precision == "int8" and precision == "bf16"):
             raise InputError(f"{variant.name} cannot run in {precision} on OpenVINO", expected=variant.precision)
-        if (
-            precision == "bf16" and not runs_bf16()
-        ):  # OpenVINO may imitate it there: a DenseNet took three times as long as in f32
+        # OpenVINO may imitate bf16 where the processor has none: a DenseNet took three times as long as in f32
+        if precision == "bf16" and not runs_bf16():
             raise InputError(f"{variant.name} cannot run in bf16: this processor has none", expected=variant.precision)
         self._name = variant.name
         self._graph = encoder_of(bundle, variant)
