@@ -6,13 +6,14 @@ Not the results themselves: each function of `api/` makes its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .errors import printable
+from .table import size, table
 
 if TYPE_CHECKING:
     from .runtime.session import Answer
@@ -71,14 +72,14 @@ def _answer_line(answer: Answer) -> str:
 def show_output(out: Path, as_json: bool) -> int:
     """What a verb wrote: a bundle in short, or the path."""
     if out.is_file() and out.suffix.lower() == ".efm":
-        from .inspection import inspect_bundle
+        from .inspection import inspect_bundle, variant_lines
 
         found = inspect_bundle(out)
         if as_json:
             _dump({"out": str(out)} | found)
         else:
-            print("\n".join(_variant_lines(found)))
-            print(f"\n{out}: {_size(found['bytes'])}")
+            print("\n".join(variant_lines(found)))
+            print(f"\n{out}: {size(found['bytes'])}")
         return 0
     if as_json:
         _dump({"out": str(out), "files": sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())})
@@ -96,16 +97,9 @@ def show_plan(lines: list[str], as_json: bool) -> int:
 
 def show_inspection(found: dict[str, Any], as_json: bool) -> int:
     """A bundle's content or a model's nodes."""
-    if as_json:
-        _dump(found)
-    elif "taps" in found:
-        print(
-            "\n".join(
-                table(("node", "kind", "shape"), [(tap["name"], tap["kind"], _shape(tap["shape"])) for tap in found["taps"]])
-            )
-        )
-    else:
-        print("\n".join(_bundle_lines(found)))
+    from .inspection import describe
+
+    _dump(found) if as_json else print("\n".join(describe(found)))
     return 0
 
 
@@ -217,76 +211,6 @@ def _interval(found: dict[str, float] | None) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _bundle_lines(found: dict[str, Any]) -> list[str]:
-    task, prepare = found["task"], found["preprocess"]
-    labels = ", ".join(task["labels"]) or "no labels"
-    decision = f"; threshold {', '.join(f'{each:.4f}' for each in task['thresholds'])}" if task["thresholds"] else ""
-    if "conformal" in task:
-        decision += f"; sets of {100 * task['conformal']['coverage']:g} % coverage"
-    shape = " x ".join(str(prepare[key]) for key in ("channels", "size", "size"))
-    low, high = prepare["window16"]
-    lines = [
-        f"{found['path']}: {found['name']}, format {found['format']}, {_size(found['bytes'])}, every byte checked",
-        *([f"REFUSED: {found['refused']}"] if found["refused"] else []),
-        "",
-        f"id          {found['id']}",
-        f"task        {task['kind']}: {labels}{decision}; temperature {task['temperature']:g}",
-        f"input       {shape}, {prepare['resize']} side to {prepare['resize_to']}, {prepare['filter']}; "
-        f"16-bit window {low:g} to {high:g}",
-        f"golden      {found['golden']} generated input{'s' * (found['golden'] != 1)} with expected outputs",
-        "made with   "
-        + ", ".join([f"EdgeFM {found['edgefm']}", *(f"{name} {each}" for name, each in sorted(found["versions"].items()))]),
-        "",
-        *_variant_lines(found),
-        "",
-    ]
-    rows = [(each["role"], each["name"], each["licence"], (each["sha256"] or "")[:16]) for each in found["lineage"]]
-    return lines + (table(("lineage", "name", "licence", "sha256"), rows) if rows else ["lineage     none stated"])
-
-
-def _variant_lines(found: dict[str, Any]) -> list[str]:
-    metrics = sorted({name for variant in found["variants"] for name in variant["accuracy"]})
-    rows = [
-        (
-            variant["name"],
-            _size(variant["bytes"]),
-            *[_number(variant["accuracy"].get(name)) for name in metrics],
-            "-" if variant["flips"] is None else f"{100 * variant['flips']:.2f} %",
-        )
-        for variant in found["variants"]
-    ]
-    return table(("variant", "size", *[name.replace("_", " ") for name in metrics], "flips"), rows)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Text columns, two spaces apart, the first column left, numbers to the right."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            f"{cell:>{width}}" if _numeric(column) else f"{cell:{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ]
-        return "  ".join(cells).rstrip()
-
-    def _numeric(column: int) -> bool:
-        return column > 0 and all(row[column].lstrip("+-")[:1].isdigit() or row[column] in ("-", "") for row in rows)
-
-    return [line(head), *[line(row) for row in rows]]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join("N" if side < 0 else str(side) for side in shape)
 
 
 def _dump(value: dict[str, Any]) -> None:

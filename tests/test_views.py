@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgefm.runtime.answer import Answer
-from edgefm.views import show_answers, show_inspection, show_plan, show_quickstart, table
+from edgefm.table import table
+from edgefm.views import show_answers, show_inspection, show_plan, show_quickstart
 
 ROW = {"name": "student", "weights_millions": 0.4, "megabytes": 1.5, "flips": None, "milliseconds": 2.0}
 AUC = {"value": 0.9, "low": 0.85, "high": 0.94}

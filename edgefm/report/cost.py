@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..verify.cells import Cell, measured, plain
-from ..verify.page import NAMES, Section
+from ..verify.section import NAMES, Section
 from .axes import ends, legend, plain_text
 from .figures import DASHES, INK, MARKERS, PAPER, SERIES, Figure, draw
 from .plots import in_full, main_metric

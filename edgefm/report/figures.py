@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..verify.page import Section
+from ..verify.section import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -13,7 +13,8 @@ from ..bench.page import sentences as bench_sentences
 from ..bench.page import tables as bench_tables
 from ..spec.gate import Gate
 from ..verify.cells import plain
-from ..verify.page import Section, conclusions, count, introduction, sections, verdict_lines
+from ..verify.page import conclusions, count, introduction, sections, verdict_lines
+from ..verify.section import Section
 from . import cost, groups, plots, tables
 from .figures import Figure
 

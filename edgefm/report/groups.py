@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..verify.cells import Cell, measured, plain
-from ..verify.page import Section
+from ..verify.section import Section
 from .axes import COLUMNS, ends, known, legend, plain_text
 from .figures import FAINT, HEAT, INK, MARKERS, PAPER, SERIES, WIDTH, Figure, draw
 from .plots import in_full, main_metric, shown

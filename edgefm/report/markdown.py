@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..verify.page import Section
+from ..verify.section import Section
 from .findings import Page
 
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from ..verify.page import Section
+from ..verify.section import Section
 from .figures import Figure
 from .findings import Chapter, Page
 from .style import SCRIPT, STYLE

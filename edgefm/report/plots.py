@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..verify.cells import Cell, measured, plain
-from ..verify.page import NAMES, Section
+from ..verify.section import NAMES, Section
 from .axes import known, legend, line, panels, plain_text, size, square
 from .figures import FAINT, INK, MARKERS, SERIES, Figure, draw
 

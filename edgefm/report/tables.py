@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..verify.cells import Cell, measured, plain, points
-from ..verify.page import NAMES, Section, count, p_value
+from ..verify.page import count, p_value
+from ..verify.section import NAMES, Section
 
 Record = Mapping[str, Any]
 

@@ -7,43 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from .cells import Cell, measured, percent, plain, points, small
-from .robustness_table import tables
+from .part_tables import part_tables, set_tables
+from .robustness_table import robustness_tables
+from .section import NAMES, Section
 
 Record = Mapping[str, Any]
 
-NAMES = {
-    "auc": "AUC",
-    "balanced_accuracy": "bal. acc.",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "f1": "F1",
-    "brier": "Brier",
-    "knn_accuracy": "kNN accuracy",
-    "probe_accuracy": "probe accuracy",
-}
 OPERATING = {"auprc": "AUPRC", "mcc": "MCC"}
 LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal shows; Markdown has all
-
-
-class Section(NamedTuple):
-    """A table with its title. `rows`: a name, and a cell per column of `head`. `topic`: the chapter of a page it belongs to."""
-
-    title: str
-    head: list[str]
-    rows: list[tuple[str, list[Cell]]]
-    topic: str = ""
-
-    def lines(self) -> list[list[str]]:
-        """The rows for a terminal: the intervals on a line of their own under their values."""
-        found = []
-        for name, cells in self.rows:
-            found.append([name, *(value for value, _ in cells)])
-            if any(interval for _, interval in cells):
-                found.append(["", *(interval for _, interval in cells)])
-        return found
 
 
 def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
@@ -73,11 +47,7 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
     if found["gate"]:
         yield _gate(found["gate"])
     if found.get("robustness"):
-        yield from (
-            Section(*each, "robustness") for each in tables(found["robustness"], measured, points, everything=everything)
-        )
-    from .part_tables import part_tables, set_tables  # which build on this file
-
+        yield from robustness_tables(found["robustness"], everything=everything)
     yield from set_tables(found, everything=everything)
     if not everything:
         yield from part_tables(found)

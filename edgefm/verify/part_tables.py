@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .cells import Cell, measured, points
-from .page import NAMES, Section
+from .section import NAMES, Section
 
 Record = Mapping[str, Any]
 SHOWN = ("auc", "sensitivity", "specificity", "knn_accuracy")  # on a terminal

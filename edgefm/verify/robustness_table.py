@@ -1,25 +1,21 @@
-"""What `robustness.py` found, as tables of cells. Not the numbers themselves, and no heat map (the report draws it)."""
+"""What `robustness.py` found, as tables. Not the numbers themselves, and no heat map (the report draws it)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .cells import Cell, measured, points
+from .section import Section
+
 Record = Mapping[str, Any]
-Cell = tuple[str, str]
-Show = Callable[[Record | None], Cell]
-Table = tuple[str, list[str], list[tuple[str, list[Cell]]]]
 SUMMARY = {"mean_error": "mean error", "increase": "points from clean", "difference": "points from reference", "mce": "mCE"}
 POINTS = ("increase", "difference")  # shown in points of 0.01
 
 
-def tables(found: Record, value: Show, points: Show, *, everything: bool) -> Iterator[Table]:
-    """Title, head and rows: the summary, and with `everything` each corruption, its mean over the severities.
-
-    Args:
-        found: the findings' `robustness`. value, points: an interval to a cell, as it is and in points of 0.01; "-" for None.
-    """
+def robustness_tables(found: Record, *, everything: bool) -> Iterator[Section]:
+    """The summary, and with `everything` each corruption, its mean over the severities. `found`: the findings' `robustness`."""
     names = [what for what in SUMMARY if any(what in each for each in found["summary"].values())]
     head = ["clean error", *(SUMMARY[what] for what in names)]
     rows = [
@@ -27,19 +23,19 @@ def tables(found: Record, value: Show, points: Show, *, everything: bool) -> Ite
             name,
             [
                 _number(found["clean"][name]["balanced_error"]),
-                *((points if what in POINTS else value)(each.get(what)) for what in names),
+                *((points if what in POINTS else measured)(each.get(what)) for what in names),
             ],
         )
         for name, each in found["summary"].items()
     ]
-    yield f"Balanced error of {found['images']} images of {found['modality']}, corrupted", head, rows
+    yield Section(f"Balanced error of {found['images']} images of {found['modality']}, corrupted", head, rows, "robustness")
     if everything:
         contenders = list(found["clean"])
         kinds: dict[str, list[Record]] = {}
         for each in found["corruptions"]:
             kinds.setdefault(each["name"], []).append(each["variants"])
         rows = [(kind.replace("_", " "), [_number(_mean(cells, name)) for name in contenders]) for kind, cells in kinds.items()]
-        yield "Balanced error by corruption, the mean of its severities", contenders, rows
+        yield Section("Balanced error by corruption, the mean of its severities", contenders, rows, "robustness")
 
 
 def _mean(cells: list[Record], name: str) -> float:

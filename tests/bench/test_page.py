@@ -11,7 +11,8 @@ import pytest
 
 from edgefm.bench.page import check_folder, circumstances, markdown, sentences, tables, write_page
 from edgefm.errors import InputError
-from edgefm.views import show_bench, table
+from edgefm.table import table
+from edgefm.views import show_bench
 
 
 def contender(name: str, p50: float, **fields: Any) -> dict[str, Any]:

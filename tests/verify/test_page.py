@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from edgefm.spec.task import make_task
-from edgefm.verify.page import Section, conclusions, introduction, sections
+from edgefm.verify.page import conclusions, introduction, sections
+from edgefm.verify.section import Section
 
 TASK = {"kind": "binary", "labels": ["normal", "ill"], "thresholds": [0.31], "temperature": 1.0}
 
