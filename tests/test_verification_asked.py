@@ -1,0 +1,135 @@
+"""What `verify` measures where it is asked for: subgroups, changed cases, times of bench, robustness."""
+
+# ruff: noqa: F811  (fixtures of other files)
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import edgefm
+from edgefm.bundle import open_bundle
+from edgefm.errors import InputError
+from edgefm.spec.task import Task
+from edgefm.views import show_verify
+
+from .bench.test_page import found as found_bench
+from .runtime.conftest import MakeBundle, make_bundle  # noqa: F401
+from .test_verification import BINARY, PHANTOM, bundle, cases, table  # noqa: F401
+
+
+def test_subgroups_are_by_the_columns_that_can_make_some_or_those_asked_for(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row | {"site": "XYZ"[n // 4 % 2], "name": row["patient"], "scanner": "AB"[n % 2]} for n, row in enumerate(cases(160))
+    ]
+    data = table(tmp_path, rows)
+    with caplog.at_level("INFO", logger="edgefm"):
+        found = edgefm.verify(bundle, data=data, out=tmp_path / "out")
+    assert [record["column"] for record in found["subgroups"]] == ["site", "scanner"]
+    assert any("column 'name' makes no subgroups: 80 values for 80 patients" in line for line in caplog.messages)
+    site = found["subgroups"][0]
+    assert [(group["value"], group["images"], group["groups"]) for group in site["groups"]] == [("X", 80, 40), ("Y", 80, 40)]
+    assert site["worst"]["openvino-fp32"]["auc"] in ("X", "Y")
+    assert show_verify(found, as_json=False) == 0
+    told = capsys.readouterr().out
+    assert "Worst group by site" in told
+    assert max(map(len, told.splitlines())) <= 100
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "### By site" in page
+    assert "JANE" not in page + told + json.dumps(found)
+    only = edgefm.verify(bundle, data=data, by=("scanner",))
+    assert [record["column"] for record in only["subgroups"]] == ["scanner"]
+    for wrong in ("name", "patient", "colour"):
+        with pytest.raises(InputError, match=f"column '{wrong}'"):
+            edgefm.verify(bundle, data=data, by=(wrong,))
+
+
+def test_cases_are_told_when_asked_for_and_no_name_is_anywhere_else(
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.efm"
+    shutil.copy(make_bundle(task=BINARY), path)
+    always = make_bundle(task=Task(kind="binary", labels=BINARY.labels, thresholds=(1.0,)), variants=("onnx-int8",))
+    rows = [row | {"site": "XY"[n % 2]} for n, row in enumerate(cases(40))]
+    data = table(tmp_path, rows)
+    found = edgefm.verify(path, data=data, against=always, out=tmp_path / "with", with_cases=True, seal=True)
+    changed = found["variants"][1]["flips"]["count"]
+    assert changed > 0
+    assert len(found["cases"]) == changed + found["variants"][2]["flips"]["count"]
+    assert {case["image"] for case in found["cases"]} <= {row["file"] for row in rows}
+    assert {case["patient"] for case in found["cases"]} <= {row["patient"] for row in rows}
+    drifts = [case["drift"] for case in found["cases"]]
+    assert drifts == sorted(drifts, reverse=True)
+    listed = (tmp_path / "with" / "flipped.csv").read_text().splitlines()
+    assert len(listed) == len(found["cases"]) + 1
+    assert found["cases"][0]["image"] in listed[1]
+    assert json.loads((tmp_path / "with" / "report.json").read_text())["cases"] == found["cases"]
+    assert edgefm.verify(path, data=data, against=always, out=tmp_path / "without")["cases"] is None
+    for file in (path, *(tmp_path / "without").iterdir()):  # a bundle travels: it holds no names, whatever was asked for
+        for name in (b"SECRET", b"JANE"):
+            assert name not in file.read_bytes(), file
+    edgefm.verify(path, data=data, against=always, out=tmp_path / "with", force=True)
+    assert sorted(file.name for file in (tmp_path / "with").iterdir()) == ["report.html", "report.json", "report.md"]
+
+
+def test_cases_of_an_embedding_are_refused(make_bundle: MakeBundle) -> None:
+    with pytest.raises(InputError, match="decides nothing"):
+        edgefm.verify(make_bundle("embedding"), data=PHANTOM, with_cases=True)
+
+
+def test_the_report_shows_the_times_of_this_bundle_and_refuses_those_of_another(bundle: Path, tmp_path: Path) -> None:
+    times = found_bench()
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(times))
+    with pytest.raises(InputError, match=r"holds times of 0123456789ab; expected times of this bundle"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    file.write_text("[]")
+    with pytest.raises(InputError, match="is not what bench wrote"):
+        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    with pytest.raises(InputError, match="cannot be read"):
+        edgefm.verify(bundle, data=PHANTOM, bench=tmp_path / "absent.json")
+    with open_bundle(bundle) as opened:
+        times["bundles"][0]["id"] = opened.id
+    file.write_text(json.dumps(times))
+    edgefm.verify(bundle, data=PHANTOM, bench=file, out=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["bench"] == times
+    assert 'id="latency"' in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_robustness_is_measured_where_it_is_asked_for_and_says_first_what_it_costs(
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = make_bundle(task=BINARY, variants=("openvino-fp32", "onnx-fp32", "onnx-int8"))
+    data = table(tmp_path, cases(8))
+    assert edgefm.verify(path, data=data)["robustness"] is None
+    with caplog.at_level("INFO", "edgefm"):
+        found = edgefm.verify(path, data=data, robustness="oct", out=tmp_path / "proof")
+    assert "robustness: 8 of 8 images, 6 corruptions of oct at 5 severities: 248 answers of each model" in caplog.text
+    weather = found["robustness"]
+    assert (weather["modality"], weather["images"], weather["seed"]) == ("oct", 8, 0)
+    assert set(weather["clean"]) == {"openvino-fp32", "onnx-int8"}  # one engine of each precision
+    assert set(weather["corruptions"][0]) == {"name", "severity", "variants"}
+    assert weather["clean"]["onnx-int8"]["balanced_error"] == pytest.approx(
+        1 - found["variants"][2]["metrics"]["balanced_accuracy"]["value"]
+    )
+    text = (tmp_path / "proof" / "report.md").read_text()
+    assert "## Balanced error of 8 images of oct, corrupted" in text
+    assert "| jpeg compression | " in text
+    assert "SECRET" not in json.dumps(weather)
+    assert show_verify(found, as_json=False) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+def test_robustness_without_labels_or_of_an_embedding_is_refused(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the data have none"):
+        edgefm.verify(make_bundle(task=BINARY), data=table(tmp_path, [{"file": "a.png", "split": "test"}]), robustness="xray")
+    with pytest.raises(InputError, match="an embedding decides nothing"):
+        edgefm.verify(make_bundle("embedding"), data=PHANTOM, robustness="xray")
