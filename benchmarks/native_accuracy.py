@@ -1,0 +1,113 @@
+"""The native engine's int8 on a vision transformer that learned chest X-rays, against torch in fp32: does it decide the same?
+
+Not a timing (`native_vit.py`), and no good model: a ViT-Ti at 112 pixels, trained on labels from random weights, as much as
+two cores can in half an hour.
+
+    python benchmarks/native_accuracy.py [--work runs/native_accuracy] [--epochs 16] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from main_path import LABELS, ROOT, point, test_images, variant_answers
+from measure import save
+
+SIDE = 112
+AUC, EQUAL, SENSITIVITY = 0.002, 0.995, 0.005  # largest drop, least share of equal decisions, largest change
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "native_accuracy")
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    work = options.work.absolute() / f"{options.epochs}-epochs-seed-{options.seed}"
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "vit").exists():
+        train(work / "vit", options.epochs, options.seed)
+    save("native_accuracy", {"epochs": options.epochs, "seed": options.seed} | compared(work / "vit", work / "vit.efm"))
+
+
+def train(out: Path, epochs: int, seed: int) -> None:
+    import msgspec
+    import timm
+    import torch
+
+    from edgefm.data import check_images, load_data
+    from edgefm.models.encoder import TimmEncoder
+    from edgefm.models.loaded import LoadedModel
+    from edgefm.models.weights import state_sha256
+    from edgefm.spec.preprocess import Preprocess
+    from edgefm.spec.recipe import Recipe
+    from edgefm.train.supervised import fit_supervised
+
+    dataset = check_images(load_data(LABELS, Recipe().data))
+    arguments = {"num_classes": 2, "in_chans": 1, "img_size": SIDE}
+    torch.manual_seed(seed)
+    net = timm.create_model("vit_tiny_patch16_224", **arguments)
+    model = LoadedModel(
+        module=TimmEncoder(net, architecture="vit_tiny_patch16_224", arguments=arguments).eval(),
+        preprocess=Preprocess(channels=1, size=SIDE, resize_to=SIDE, mean=(0.5,), std=(0.25,)),
+        task=dataset.task,
+        name="vit_tiny at 112 pixels",
+        licence="Apache-2.0",
+        sha256=state_sha256(net.state_dict()),
+    )
+    recipe = Recipe()
+    recipe = msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, batch=32))
+    fit_supervised(model, dataset, out, epochs=epochs, seed=seed, recipe=recipe, resume=True, report=print)
+
+
+def compared(run: Path, bundle: Path) -> dict[str, Any]:
+    """Every variant on the test images: AUC, sensitivity, specificity, and what it decides unlike torch in fp32."""
+    import edgefm
+    from edgefm.errors import GateRefused
+
+    with contextlib.suppress(GateRefused):  # the bundle is there and says so itself; `refused` is part of the result
+        edgefm.quantize(run, LABELS, bundle, force=True)
+    with edgefm.open_bundle(bundle) as opened:
+        manifest = opened.manifest
+    files, truth, _ = test_images()
+    chances = {each.name: variant_answers(bundle, each.name, files) for each in manifest.variants}
+    chances["torch"] = torch_answers(run, files, manifest.task.temperature)
+    threshold = manifest.task.thresholds[0]
+    rows = {name: point(each, truth, threshold) for name, each in chances.items()}
+    equal = {
+        name: round(float(((each >= threshold) == (chances["torch"] >= threshold)).mean()), 5) for name, each in chances.items()
+    }
+    found = {"images": len(truth), "refused": manifest.refused, "threshold": threshold, "rows": rows, "equal_decisions": equal}
+    return found | {"holds": holds(rows["torch"], rows["native-int8"], equal["native-int8"])}
+
+
+def torch_answers(run: Path, files: list[Path], temperature: float) -> np.ndarray:
+    """The torch model's probability of pneumonia, float64 `[N]`, on images that the runtime prepared."""
+    import torch
+
+    from edgefm.models import load_model
+    from edgefm.runtime.decode import decode
+    from edgefm.runtime.preprocess import Preprocessor
+
+    model = load_model(run)
+    prepare, positive = Preprocessor(model.preprocess, threads=2), model.task.labels.index("pneumonia")
+    with torch.no_grad():
+        logits = [model.module(torch.from_numpy(prepare(decode(file)))[None]).logits for file in files]
+    chances = torch.softmax(torch.cat(logits).double() / temperature, dim=1)
+    return chances[:, positive].numpy()
+
+
+def holds(torch: dict[str, float], native: dict[str, float], equal: float) -> dict[str, bool]:
+    return {
+        "auc": torch["auc"] - native["auc"] <= AUC,
+        "equal decisions": equal >= EQUAL,
+        "sensitivity": abs(torch["sensitivity"] - native["sensitivity"]) <= SENSITIVITY,
+    }
+
+
+if __name__ == "__main__":
+    main()
