@@ -11,6 +11,8 @@ export PIP_NO_INPUT := 1
 VENV := .venv
 BIN := $(VENV)/bin
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# Tests run side by side, a file of tests in one process: as many as there are cores, four at most, each with 1.5 GB.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 SOURCES := pyproject.toml $(wildcard setup.py csrc/*.cpp csrc/*.h csrc/*/*)
 
 .PHONY: help demo test test-slow sanitize check format wheelhouse wheelhouse-check extras-check clean
@@ -28,7 +30,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/edgefm quickstart --force || [ $$? -eq 3 ]
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m "not peer and not gpu"

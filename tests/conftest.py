@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Before any library reads them; subprocesses inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "2"
+# Where tests run side by side each process has a core of its own: two threads each would be in one another's way.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 if not Path("/dev/nvidiactl").exists():  # Triton's own library is interpreted or compiled as it is when it is first imported
     os.environ["TRITON_INTERPRET"] = "1"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgefm-tests-cache-")
