@@ -1,4 +1,4 @@
-"""How long `edgefm verify` takes with every check but robustness, and how much memory: on 1,200 images and on a quarter of them.
+"""How long `edgefm verify` takes with every check but robustness, and how much memory: on 1,200 images and on a quarter.
 
 Not what it finds: the ViT-Ti has random weights, and its verdict means nothing. Not robustness (`robustness.py`).
 
