@@ -26,12 +26,14 @@ WATCH = facts.Watch()
 
 
 class Process(NamedTuple):
-    """One finished process: seconds to its first line of output, seconds to its end, peak resident MiB, what it printed."""
+    """One finished process: seconds to its first line of output, seconds to its end, peak resident MiB, what it printed, and
+    processor seconds, all threads together."""
 
     first_line: float
     seconds: float
     peak_mib: float
     stdout: str
+    processor: float
 
 
 def machine() -> dict[str, Any]:
@@ -50,8 +52,10 @@ def ratio(a: Timing, b: Timing) -> float:
     return round(a.p50 / b.p50, 3)
 
 
-def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
+def process(command: Sequence[str], *, env: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)) -> Process:
     """Run a command to its end, from before `exec` to its exit; the peak is the kernel's own count for that process (`wait4`).
+
+    Processes that it started and waited for count, too; the peak is that of the largest. `codes`: the exit codes of success.
 
     Linux counts the peak of the parent as the child's, until the child has grown beyond it: keep the calling script small.
 
@@ -70,10 +74,10 @@ def process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> 
     child.returncode = os.waitstatus_to_exitcode(status)
     child.stdout.close()
     child.stderr.close()
-    if child.returncode:
+    if child.returncode not in codes:
         raise RuntimeError(f"{' '.join(command[:4])} … ended with {child.returncode}: {stderr[-2000:]}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Process(first_line, seconds, usage.ru_maxrss / unit, stdout)
+    return Process(first_line, seconds, usage.ru_maxrss / unit, stdout, usage.ru_utime + usage.ru_stime)
 
 
 def save(name: str, payload: Mapping[str, Any]) -> Path:

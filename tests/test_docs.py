@@ -51,6 +51,13 @@ def test_every_recipe_and_every_gate_loads(document, tmp_path: Path):
                 load_recipe(tmp_path / "recipe.yaml")
 
 
+def test_the_segmentation_of_the_researchers_page_runs_and_prints_what_it_says(capsys):
+    pytest.importorskip("scipy")
+    (block,) = (block for block in blocks("docs/researcher.md") if block.language == "python")
+    exec(compile(block.text, "docs/researcher.md", "exec"), {})
+    assert capsys.readouterr().out == block.text.rpartition("  # ")[2]
+
+
 def test_the_numbers_of_the_readme_are_those_of_the_results():
     done = subprocess.run([sys.executable, ROOT / "scripts" / "readme_numbers.py", "--check"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -28,6 +28,8 @@ from .machine import Watch, disturbance, machine
 from .noise import noise_floor, widened
 from .profile import Imitation, imitate, judge
 
+NO_BF16 = "the device has no bf16"
+
 
 def bench(
     paths: Sequence[Path],
@@ -87,6 +89,9 @@ def bench(
             bundles.append({"file": path.name, "id": opened.id, "bytes": path.stat().st_size, "name": opened.manifest.name})
     if not contenders:
         raise InputError(f"nothing can run here: {_list(left_out)}", do="see edgefm doctor")
+    if acted is not None and not acted.bf16:
+        left_out |= {each.name: NO_BF16 for each in rivals if each.settings.get("precision") == "bf16"}
+        rivals = [each for each in rivals if each.name not in left_out]
     cores = None if device is None else device[1].cores
     threads = threads or min(usable_threads(), cores or usable_threads())
     meter = Meter() if details else None
@@ -176,9 +181,7 @@ def _entrants(bundle: Bundle, label: str, *, bf16: bool) -> tuple[list[Contender
     """The ways to run this bundle here, and of those that cannot the reason. bf16: whether the device computes in it."""
     everything, left_out = candidates(bundle.manifest)
     if not bf16:
-        left_out |= {
-            each.name: "the device has no bf16" for each in everything if each.precision == "bf16" and each.name not in left_out
-        }
+        left_out |= {each.name: NO_BF16 for each in everything if each.precision == "bf16" and each.name not in left_out}
     entries = bundle.manifest.entries
     entered = [
         Contender(

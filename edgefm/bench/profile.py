@@ -5,7 +5,7 @@ Not the device: clock, caches and memory bus stay this machine's, and the findin
 | of the profile | imitated by | what is missing then |
 |---|---|---|
 | cores | CPU affinity of each contender's process | |
-| instructions | `runtime.cpu.openvino_cap`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
+| instructions | `runtime.instructions.openvino_cap`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
 | memory | `RLIMIT_DATA` | pages of files, which a container counts and takes back when it must |
 
 `RLIMIT_AS` would be no container: OpenVINO reserves four times the address space that it uses (539 MB for a process of 135 MB,
@@ -16,40 +16,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..runtime.cpu import cpu_features, openvino_cap, usable_threads
-from ..spec.device import Device, Instructions
+from ..runtime.cpu import usable_threads
+from ..runtime.instructions import SETS, openvino_cap
+from ..spec.device import Device
 from .contender import Limits
 from .machine import CPUS
-
-
-class Cap(NamedTuple):
-    """An instruction set: the processor's feature, the features above it, and the words of oneDNN and of our preparation."""
-
-    feature: str
-    above: tuple[str, ...]
-    onednn: str | None = None
-    prepare: str | None = None
-
-
-CAPS: Mapping[Instructions, Cap] = {
-    "avx2": Cap("avx2", ("avx_vnni", "avx512f"), "AVX2", "avx2"),
-    "avx_vnni": Cap("avx_vnni", ("avx512f",), "AVX2_VNNI", "avx2"),
-    "avx512": Cap("avx512f", ("avx512_vnni", "avx512_bf16", "amx_tile"), "AVX512_CORE", "avx512"),
-    "avx512_vnni": Cap("avx512_vnni", ("avx512_bf16", "amx_tile"), "AVX512_CORE_VNNI", "avx512"),
-    "avx512_bf16": Cap("avx512_bf16", ("avx512_fp16", "amx_tile"), "AVX512_CORE_BF16", "avx512"),
-    "neon": Cap("asimd", ("asimddp", "i8mm")),
-    "neon_dotprod": Cap("asimddp", ("i8mm",)),
-}
 
 
 class Imitation(NamedTuple):
     """What is done to each contender's process, and two lists of sentences: what is imitated, what is not.
 
-    `bf16`: whether what computes in bf16 may take part.
+    `bf16`: whether what computes in bf16 may take part: as on the device, whatever of it can be imitated.
     """
 
     limits: Limits
@@ -70,7 +51,7 @@ def imitate(device: Device) -> Imitation:
     elif device.memory_mib is not None:
         missing.append(f"memory: no limit of {device.memory_mib} MiB can be set here")
     missing.append("clock, caches and memory bus are this machine's")
-    bf16 = not environment or device.instructions == "avx512_bf16"
+    bf16 = device.instructions is None or SETS[device.instructions].bf16
     return Imitation(Limits(cpus=cpus, memory=memory, environment=environment), imitated, missing, bf16)
 
 
@@ -100,20 +81,22 @@ def _instructions(device: Device, imitated: list[str], missing: list[str]) -> di
     wanted = device.instructions
     if wanted is None:
         return {}
-    cap, has = CAPS[wanted], cpu_features()
-    if not has.get(cap.feature):
-        missing.append(f"instructions: this processor has no {wanted}")
+    cap = SETS[wanted]
+    if not cap.here():
+        missing.append(
+            f"instructions: this processor has no {wanted}, its own stay in use{'' if cap.bf16 else ' but for bf16'}"
+        )
         return {}
-    above = [feature for feature in cap.above if has.get(feature)]
-    if not above:
+    beyond = cap.held_back()
+    if not beyond:
         imitated.append(f"instructions: {wanted} is this processor's own widest set")
         return {}
-    if cap.onednn is None or cap.prepare is None:
-        missing.append(f"instructions: {wanted} cannot be capped here, {', '.join(above)} stays in use")
+    if cap.openvino is None or cap.prepare is None:
+        missing.append(f"instructions: {wanted} cannot be capped here, {', '.join(beyond)} stays in use")
         return {}
     imitated.append(f"instructions: {wanted} for OpenVINO and the preparation of images")
     missing.append(f"instructions: ONNX Runtime cannot be capped at {wanted}; of torch only its oneDNN can")
-    return openvino_cap(cap.onednn) | {"EDGEFM_ISA": cap.prepare}
+    return openvino_cap(cap.openvino) | {"EDGEFM_ISA": cap.prepare}
 
 
 def judge(device: Device, entered: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:

@@ -36,15 +36,6 @@ def runs_bf16() -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def openvino_cap(word: str) -> dict[str, str]:
-    """The environment in which OpenVINO uses no newer instructions than `word`, such as "AVX2", as oneDNN calls them.
-
-    OpenVINO 2026.4 computes with oneDNN and with kernels of its own, and each reads its own variable: with oneDNN's alone the
-    others stayed at AVX-512, and an int8 model was not loaded at all.
-    """
-    return dict.fromkeys(("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA"), word)
-
-
 def cpu_name() -> str:
     """The processor's own name, e.g. "Intel(R) Core(TM) i5-6500 CPU @ 3.20GHz", or the architecture if it tells none."""
     return " ".join((_cpuinfo("model name") or platform.processor() or platform.machine() or "unknown").split())

@@ -9,33 +9,28 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 import numpy as np
 
 from ..bundle import open_bundle
 from ..errors import EdgeFMError, InputError
-from ..runtime.cpu import cpu_features, openvino_cap, usable_threads
+from ..runtime.cpu import usable_threads
 from ..runtime.golden import contradiction
+from ..runtime.instructions import openvino_cap
 from ..runtime.select import candidates
 
-# the cap, and the feature that a processor has beyond it: without that the cap would change nothing
-CAPS = (("SSE41", "avx"), ("AVX2", "avx512f"), ("AVX512_CORE", "avx512_vnni"), ("AVX512_CORE_VNNI", "avx512_bf16"))
 CODE = "import sys; sys.path[:] = {path!r}; from edgefm.verify.capped import serve; serve({bundle!r}, {name!r})"
 Length = struct.Struct("<Q")
-
-
-def caps() -> list[str]:
-    """The caps that hold something of this processor back, from the oldest on."""
-    features = cpu_features()
-    return [cap for cap, beyond in CAPS if features.get(beyond)]
+LINES = 3  # of what a process that has ended said last
 
 
 class Capped:
@@ -53,14 +48,15 @@ class Capped:
     def __init__(self, bundle: Path, name: str, cap: str) -> None:
         self._who = f"{name} capped to {cap}"
         cache = TemporaryDirectory(prefix="edgefm-capped-")  # a model compiled without the cap must not be taken up
+        self._said = TemporaryFile()  # noqa: SIM115 - closed by `_stop`
         self._child = subprocess.Popen(
             [sys.executable, "-c", CODE.format(path=sys.path, bundle=str(bundle), name=name)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             env=os.environ | openvino_cap(cap) | {"XDG_CACHE_HOME": cache.name},
         )
-        self._end = weakref.finalize(self, _stop, self._child, cache)
+        self._end = weakref.finalize(self, _stop, self._child, cache, self._said)
         first = self._reply()
         if (error := str(first.get("error", ""))) != "":
             raise InputError(error)
@@ -72,7 +68,7 @@ class Capped:
         try:
             _send(self._child.stdin, {"prepared": prepared})
         except BrokenPipeError:
-            raise InputError(f"{self._who}: its process has ended") from None
+            raise self._ended() from None
         return self._reply()
 
     def close(self) -> None:
@@ -83,8 +79,20 @@ class Capped:
         assert self._child.stdout is not None
         found = _receive(self._child.stdout)
         if found is None:
-            raise InputError(f"{self._who}: its process has ended")
+            raise self._ended()
         return found
+
+    def _ended(self) -> InputError:
+        """With how it ended, and what it said last. Reasons stand in reports: where a traceback names files, they do not."""
+        try:
+            code = self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return InputError(f"{self._who}: its process does not speak any more")
+        self._said.seek(0)
+        said = [line.strip() for line in self._said.read().decode(errors="replace").splitlines()]
+        last = [line[:200] for line in said if line and not line.startswith('File "')][-LINES:]
+        how = f"with {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+        return InputError(f"{self._who}: its process has ended {how}" + "".join(f"; {line}" for line in last))
 
 
 def serve(path: str, name: str) -> None:
@@ -127,10 +135,10 @@ def _receive(stream: IO[bytes]) -> dict[str, np.ndarray] | None:
         return {name: archive[name] for name in archive.files}
 
 
-def _stop(child: subprocess.Popen[bytes], cache: TemporaryDirectory[str]) -> None:
+def _stop(child: subprocess.Popen[bytes], cache: TemporaryDirectory[str], said: IO[bytes]) -> None:
     child.kill()
     child.wait()
-    for stream in (child.stdin, child.stdout):
+    for stream in (child.stdin, child.stdout, said):
         if stream is not None:
             stream.close()
     cache.cleanup()

@@ -12,10 +12,11 @@ from ..bundle import Bundle
 from ..errors import EdgeFMError, InputError
 from ..runtime.cpu import usable_threads
 from ..runtime.golden import contradiction
+from ..runtime.instructions import caps
 from ..runtime.select import Candidate, candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
-from .capped import Capped, caps
+from .capped import Capped
 from .parity import Predictor
 
 
@@ -72,15 +73,17 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
     everything, left_out = candidates(bundle.manifest)
     found, reasons = [], {}
     for candidate in everything:
-        if candidate.name in left_out or candidate.precision == "bf16":  # bf16 is what the older ones lack
+        if candidate.name in left_out:
             continue
         if candidate.variant.engine != "openvino":
             reasons[f"{candidate.name} capped"] = f"{candidate.variant.engine} has no switch for its instruction set"
             continue
         for cap in caps():
-            name = f"{candidate.name} capped to {cap}"
+            if candidate.precision == "bf16" and not cap.bf16:
+                continue
+            name = f"{candidate.name} capped to {cap.openvino}"
             try:
-                child = Capped(bundle.path, candidate.name, cap)
+                child = Capped(bundle.path, candidate.name, str(cap.openvino))
             except InputError as error:
                 reasons[name] = str(error).rstrip(".")
                 continue

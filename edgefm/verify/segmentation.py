@@ -1,6 +1,7 @@
 """How well masks fit: Dice, and the normalised surface distance in millimetres. Arrays in, numbers out.
 
-Not part of `verify` yet: no bundle has a segmentation task. Intervals over patients are `intervals.py`'s, of a number per case.
+Not part of the verb `verify` yet: no bundle has a segmentation task; `docs/researcher.md` shows how to call it. Intervals over
+patients are `intervals.py`'s, of a number per case.
 
     Dice = 2 |A and B| / (|A| + |B|)                                                        (Dice 1945)
     NSD  = (|{a in dA: d(a, dB) <= tau}| + |{b in dB: d(b, dA) <= tau}|) / (|dA| + |dB|)    (Nikolov et al. 2018, 2021)

@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgefm import api
 from edgefm.bench import profile as room
+from edgefm.bench.bench import bench
 from edgefm.bench.contender import Limits, Started
 from edgefm.bench.profile import apart, imitate, judge
 from edgefm.errors import InputError
+from edgefm.runtime import cpu as processors
+from edgefm.runtime import instructions as known
 from edgefm.spec.device import DEVICES, Budget, Device
 from edgefm.views import show_bench
 
@@ -29,7 +33,7 @@ def processor(monkeypatch):
     """A processor with these features, and so many threads of it usable."""
 
     def have(*features: str, threads: int = 2) -> None:
-        monkeypatch.setattr(room, "cpu_features", lambda: dict.fromkeys(features, True))
+        monkeypatch.setattr(known, "cpu_features", lambda: dict.fromkeys(features, True))
         monkeypatch.setattr(room, "usable_threads", lambda: threads)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(threads)), raising=False)
 
@@ -41,7 +45,9 @@ def processor(monkeypatch):
     [
         ("avx2", ("avx2", "avx512f"), "AVX2", "avx2 for OpenVINO", "ONNX Runtime cannot be capped"),
         ("avx2", ("avx2",), None, "avx2 is this processor's own", None),
-        ("avx_vnni", ("avx2", "avx512f", "avx512_vnni"), None, None, "this processor has no avx_vnni"),
+        ("avx2", ("avx2", "avx_vnni"), "AVX2", "avx2 for OpenVINO", "ONNX Runtime cannot be capped"),
+        ("avx_vnni", ("avx2", "avx_vnni", "avx512f"), "AVX2_VNNI", "avx_vnni for OpenVINO", "ONNX Runtime cannot be capped"),
+        ("avx_vnni", ("avx2", "avx512f", "avx512_vnni"), None, None, "no avx_vnni, its own stay in use but for bf16"),
         ("avx512_vnni", ("avx512f", "avx512_vnni", "amx_tile"), "AVX512_CORE_VNNI", "avx512_vnni for", "ONNX Runtime"),
         ("neon_dotprod", ("avx2",), None, None, "this processor has no neon_dotprod"),
         ("neon", ("asimd", "asimddp"), None, None, "neon cannot be capped here, asimddp stays in use"),
@@ -59,11 +65,40 @@ def test_an_instruction_set_is_capped_its_own_or_said_to_be_neither(processor, i
     assert found.missing[-1] == "clock, caches and memory bus are this machine's"
 
 
-def test_what_has_no_bf16_runs_none_unless_nothing_is_capped(processor):
+def test_what_has_no_bf16_runs_none_whether_it_can_be_capped_or_not(processor):
     processor("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
     assert not imitate(Device(instructions="avx2")).bf16
+    for instructions in ("avx_vnni", "neon_dotprod"):
+        found = imitate(Device(instructions=instructions))
+        assert not found.limits.environment  # this processor has none
+        assert not found.bf16
     assert imitate(Device(instructions="avx512_bf16")).bf16
     assert imitate(Device()).bf16
+
+
+@linux
+def test_bf16_is_left_out_with_its_reason_of_bundles_and_of_rivals(make_bundle: MakeBundle, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(processors, "cpu_features", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(known, "cpu_features", processors.cpu_features)
+    rivals = [fake("steady", f"torch {precision}", precision=precision) for precision in ("fp32", "bf16")]
+    found = bench(
+        [make_bundle(variants=("openvino-fp32",), bf16=True)],
+        rivals=rivals,
+        image=None,
+        draw=lambda side: np.zeros((side, side), np.uint8),
+        runs=1,
+        threads=1,
+        allow_refused=False,
+        report=lambda _: None,
+        bar=lambda done, left: None,
+        device=("board", Device(instructions="neon_dotprod")),
+        starts=1,
+        details=False,
+    )
+    assert [each["name"] for each in found["contenders"]] == ["openvino-fp32", "torch fp32"]
+    assert found["left_out"] == dict.fromkeys(("openvino-bf16", "torch bf16"), "the device has no bf16")
+    told = "instructions: this processor has no neon_dotprod, its own stay in use but for bf16"
+    assert told in found["device"]["not_imitated"]
 
 
 @linux

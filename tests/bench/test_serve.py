@@ -13,8 +13,8 @@ from PIL import Image
 
 from edgefm import api
 from edgefm.bench import serve
-from edgefm.bench.profile import CAPS
 from edgefm.runtime.cpu import cpu_features
+from edgefm.runtime.instructions import SETS
 
 from ..conftest import ROOT
 from .conftest import MakeBundle
@@ -81,7 +81,7 @@ print(sorted({str(node.get_rt_info()["primitiveType"].astype(str)) for node in m
         words = [sys.executable, "-c", code, make_bundle(variants=("openvino-fp32",)), picture]
         return subprocess.run(words, capture_output=True, text=True, env=env, check=True).stdout
 
-    word = str(CAPS["avx2"].onednn)
+    word = str(SETS["avx2"].openvino)
     assert "avx512" in primitives()
     capped = primitives(ONEDNN_MAX_CPU_ISA=word, OV_CPU_MAX_ISA=word)
     assert "avx2" in capped

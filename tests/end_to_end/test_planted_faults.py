@@ -7,6 +7,8 @@ model before the bundle is made, which only a comparison with the reference can 
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 from torch import nn
 
 import edgefm
 from edgefm.bundle import open_bundle, write_bundle
-from edgefm.quantize.speed import fastest
+from edgefm.quantize import search
+from edgefm.quantize.execute import execute
+from edgefm.quantize.nncf import quantize_onnx
 from edgefm.spec.preprocess import Preprocess
 from edgefm.spec.task import make_task
 from tests.export.small import build_small
@@ -195,5 +199,75 @@ def test_a_wrong_zero_point_in_one_layer_contradicts_the_golden_outputs(tmp_path
         edgefm.Session(tmp_path / "wrong.efm", variant="onnx-int8")
 
 
-def test_an_int8_that_is_slower_is_said_to_be(tmp_path: Path) -> None:
-    assert fastest({"onnx-fp32": 1.0, "onnx-int8": 2.0}, accurate=True).startswith("int8 is accurate but slower here")
+def burdened(honest: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with work that nobody needs: what ten convolutions make of the images, times 0, is added to them."""
+    proto, random = onnx.ModelProto(), np.random.default_rng(0)
+    proto.CopyFrom(honest)
+    for node in proto.graph.node:
+        node.input[:] = ["burdened" if name == "images" else name for name in node.input]
+    widths = (3, *[32] * 9, 3)
+    kernels = {f"useless{i}": random.normal(0, 0.05, (widths[i + 1], widths[i], 3, 3)) for i in range(10)}
+    for name, values in {**kernels, "nothing": np.zeros(())}.items():
+        proto.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+    between = ["images", *(f"useless work {i}" for i in range(10))]
+    nodes = [helper.make_node("Conv", [between[i], f"useless{i}"], [between[i + 1]], pads=[1, 1, 1, 1]) for i in range(10)]
+    nodes += [
+        helper.make_node("Mul", [between[-1], "nothing"], ["useless zero"]),
+        helper.make_node("Add", ["images", "useless zero"], ["burdened"]),
+    ]
+    for place, node in enumerate(nodes):
+        proto.graph.node.insert(place, node)
+    return proto
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[onnx.ModelProto]]:
+    """A bundle that `quantize` made with useless work in its int8, and the int8 graphs without it."""
+    honest: list[onnx.ModelProto] = []
+
+    def planted(*args: Any, **options: Any) -> onnx.ModelProto:
+        honest.append(quantize_onnx(*args, **options))
+        return burdened(honest[-1])
+
+    model = build_small("test_efficientnet", make_task("binary", ("clear", "opacity")))
+    out = tmp_path_factory.mktemp("slow") / "slow.efm"
+    options = {"engines": ("onnx",), "max_drop": 1.0, "max_flips": 1.0, "set": ("quantize.calibration_images=8",)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "quantize_onnx", planted)
+        edgefm.quantize(model, "phantom:opacity?n=80&size=64", out, **options)
+    return out, honest
+
+
+def test_the_slow_int8_answers_as_the_honest_one(slow: tuple[Path, list[onnx.ModelProto]]) -> None:
+    with open_bundle(slow[0]) as opened:
+        side = opened.preprocess.size
+    images = np.random.default_rng(1).normal(size=(2, 3, side, side)).astype(np.float32)
+    for honest in slow[1]:
+        for name, wanted in execute(honest, images).items():
+            np.testing.assert_array_equal(execute(burdened(honest), images)[name], wanted)
+
+
+def test_an_int8_that_is_slower_is_said_to_be_by_quantize_and_by_bench(slow: tuple[Path, list[onnx.ModelProto]]) -> None:
+    with open_bundle(slow[0]) as opened:
+        evidence = json.loads(bytes(opened.view("evidence/quantize.json")))
+    milliseconds = {name: each["p50"] for name, each in evidence["milliseconds"].items()}
+    assert milliseconds["onnx-int8"] > 5 * milliseconds["onnx-fp32"]
+    assert evidence["fastest"].startswith("int8 is accurate but slower here: onnx-int8 takes")
+    found = edgefm.bench((str(slow[0]),), runs=2, threads=1)
+    assert found["reference"] == "onnx-fp32"
+    assert {each["name"]: each["ratio"] > 5 for each in found["contenders"]} == {"onnx-fp32": False, "onnx-int8": True}
+
+
+def test_an_int8_that_is_slower_is_never_chosen(
+    slow: tuple[Path, list[onnx.ModelProto]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no choice is remembered there
+    monkeypatch.delenv("EDGEFM_VARIANT", raising=False)
+    for when in ("timed now", "timed earlier"):
+        with edgefm.Session(slow[0]) as session:
+            assert session.variant == "onnx-fp32"
+            assert when in session.choice
+            times = {name: float(taken) for name, taken in re.findall(r"(onnx-\w+) ([\d.e+]+) ms", session.choice)}
+        assert times["onnx-int8"] > 5 * times["onnx-fp32"]
+    with edgefm.Session(slow[0], variant="onnx-int8") as session:  # nothing else is wrong with it
+        assert session.variant == "onnx-int8"

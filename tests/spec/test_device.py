@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from edgefm import api
-from edgefm.bench.profile import CAPS
 from edgefm.errors import InputError
+from edgefm.runtime.instructions import SETS
 from edgefm.settings import load_device
-from edgefm.spec.device import DEVICES, Budget, Device
+from edgefm.spec.device import DEVICES, Budget, Device, Instructions
 
 
 def test_four_devices_ship_each_with_a_whole_budget():
@@ -21,7 +22,10 @@ def test_four_devices_ship_each_with_a_whole_budget():
         assert msgspec.convert(msgspec.to_builtins(device), Device) == device  # the ranges hold for what ships, too
         assert None not in msgspec.to_builtins(device.budget).values()
         assert device.budget.peak_memory_mib <= device.memory_mib
-        assert device.instructions is None or device.instructions in CAPS
+
+
+def test_every_instruction_set_that_a_profile_may_name_is_known():
+    assert set(get_args(Instructions)) <= set(SETS)
 
 
 def test_the_help_names_every_device_that_ships():

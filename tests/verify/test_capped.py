@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.runtime import select
+from edgefm.runtime.instructions import SETS, caps
 from edgefm.verify import capped, contenders
-from edgefm.verify.capped import Capped, caps
+from edgefm.verify.capped import Capped
 from edgefm.verify.contenders import capped_of, variants_of
 
 from ..runtime.conftest import MakeBundle, make_bundle  # noqa: F401
@@ -21,14 +23,8 @@ pytest.importorskip("openvino")
 X86 = pytest.mark.skipif(not caps(), reason="this processor has nothing that a cap holds back")
 
 
-def test_only_what_holds_this_processor_back_is_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    for features, found in (
-        ({}, []),
-        ({"avx": True}, ["SSE41"]),
-        ({"avx": True, "avx512f": True, "avx512_vnni": True}, ["SSE41", "AVX2", "AVX512_CORE"]),
-    ):
-        monkeypatch.setattr(capped, "cpu_features", lambda features=features: features)
-        assert caps() == found
+def oldest() -> str:
+    return str(caps()[0].openvino)
 
 
 @X86
@@ -38,7 +34,7 @@ def test_a_capped_variant_answers_as_the_uncapped_one_but_for_round_off(make_bun
         spec = bundle.preprocess
         prepared = np.random.default_rng(0).random((1, spec.channels, spec.size, spec.size), dtype=np.float32)
         wanted = own[0].predict(prepared)["logits"]
-        child = Capped(bundle.path, "openvino-fp32", caps()[0])
+        child = Capped(bundle.path, "openvino-fp32", oldest())
         for _ in range(2):  # and again
             assert np.abs(child(prepared)["logits"] - wanted).max() < 1e-4
         assert child.wrong == ""
@@ -49,7 +45,7 @@ def test_a_capped_variant_answers_as_the_uncapped_one_but_for_round_off(make_bun
 def test_all_that_cannot_be_capped_has_a_reason(make_bundle: MakeBundle) -> None:  # noqa: F811
     with open_bundle(make_bundle()) as bundle:
         found, reasons = capped_of(bundle)
-    assert [each.name for each in found] == [f"openvino-fp32 capped to {cap}" for cap in caps()]
+    assert [each.name for each in found] == [f"openvino-fp32 capped to {cap.openvino}" for cap in caps()]
     assert all(each.precision == "fp32" for each in found)
     assert reasons == {"onnx-fp32 capped": "onnx has no switch for its instruction set"}
 
@@ -66,18 +62,47 @@ def test_what_the_child_cannot_load_is_the_parents_error(make_bundle: MakeBundle
     path = make_bundle(variants=("onnx-fp32", "openvino-fp32"))
     damaged = path.with_name("damaged.efm")
     damaged.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match="its process has ended"):
-        Capped(damaged, "openvino-fp32", caps()[0])
+    with pytest.raises(InputError, match=r"capped to .*: its process has ended with 1; .*damaged") as refused:
+        Capped(damaged, "openvino-fp32", oldest())
+    assert "BundleError" in str(refused.value)
+    assert 'File "' not in str(refused.value)
+
+
+@X86
+def test_what_a_dying_child_says_last_is_in_the_error(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    words = "import sys; print(*map(str, range(9)), 'x' * 999, 'illegal instruction', sep='\\n', file=sys.stderr); sys.exit(70)"
+    monkeypatch.setattr(capped, "CODE", words)
+    with pytest.raises(InputError, match=r"its process has ended with 70; 8; x{200}; illegal instruction.$"):
+        Capped(make_bundle(), "openvino-fp32", oldest())
+
+
+@X86
+def test_bf16_runs_under_the_caps_that_have_it_and_no_others(
+    make_bundle: MakeBundle,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(select, "runs_bf16", lambda: True)
+    monkeypatch.setattr(contenders, "caps", lambda: [SETS["avx512_vnni"], SETS["avx512_bf16"]])
+    asked = []
+    monkeypatch.setattr(contenders, "Capped", lambda _, name, cap: asked.append((name, cap)) or SimpleNamespace(wrong=""))
+    with open_bundle(make_bundle(variants=("openvino-fp32",), bf16=True)) as bundle:
+        found, _ = capped_of(bundle)
+    assert asked == [
+        ("openvino-fp32", "AVX512_CORE_VNNI"),
+        ("openvino-fp32", "AVX512_CORE_BF16"),
+        ("openvino-bf16", "AVX512_CORE_BF16"),
+    ]
+    assert [each.precision for each in found] == ["fp32", "fp32", "bf16"]
 
 
 @X86
 def test_a_child_that_was_killed_is_an_error_and_none_outlives_its_parent(make_bundle: MakeBundle) -> None:  # noqa: F811
-    child = Capped(make_bundle(), "openvino-fp32", caps()[0])
+    child = Capped(make_bundle(), "openvino-fp32", oldest())
     process = child._child
     process.kill()
-    with pytest.raises(InputError, match=r"openvino-fp32 capped to .*: its process has ended"):
+    with pytest.raises(InputError, match=r"openvino-fp32 capped to \w+: its process has ended by SIGKILL.$"):
         child(np.zeros((1, 1, 8, 8), np.float32))
-    other = Capped(make_bundle(), "openvino-fp32", caps()[0])
+    other = Capped(make_bundle(), "openvino-fp32", oldest())
     pid = other._child.pid
     del other
     gc.collect()
@@ -89,7 +114,7 @@ def test_where_openvino_is_missing_nothing_is_capped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(select, "installed", lambda engine: engine == "onnx")
-    monkeypatch.setattr(contenders, "caps", lambda: ["SSE41"])
+    monkeypatch.setattr(contenders, "caps", lambda: [SETS["sse41"]])
     with open_bundle(make_bundle()) as bundle:
         found, _ = capped_of(bundle)
     assert found == []
