@@ -78,7 +78,7 @@ def refused(margins: list[np.ndarray], truth: np.ndarray, patients: np.ndarray, 
         GATE,
         floors(truth[rows].astype(np.int64), groups, TASK),
     )
-    return {each["what"]: each["passed"] for each in found["checks"]} | {"all": found["passed"]}
+    return {each["what"]: each["passed"] is not False for each in found["checks"]} | {"all": found["passed"]}
 
 
 if __name__ == "__main__":

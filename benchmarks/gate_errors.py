@@ -9,6 +9,12 @@ and s and c can be chosen such that AUC and sensitivity are worse by exactly the
 but a few decisions change (`equal`: s = 0.05). Share of simulations in which the gate passes, with Clopper-Pearson intervals of
 95 %: under `null` the type I error of both checks, nominally 2.5 %; under `equal` the power of each check and of all together.
 
+`rare`: exactly so many of 300 images are wrong. The reference's probabilities are calibrated: log odds m = D x of the true
+label, D = 2 Phi^-1(1 - errors / 300). The other model's are m + e, e ~ N(0, 0.3^2), but never nearer to 0 than m / 10 on its side, so
+that it errs on the same images. The shares in which the calibration slope `passes`, `refuses` (an equally good model: at most
+2.5 %) and is `not judged`; `too sure`: the same of a model whose log odds are exp(margin) times as large, which should not
+pass.
+
     python benchmarks/gate_errors.py [--patients 100 300 1000] [--simulations 1000] [--draws 1000]
 """
 
@@ -34,8 +40,10 @@ from edgefm.verify.slope import Slope, off
 TASK, GATE = make_task("binary", ("well", "ill")), DEFAULTS["binary"]
 NORMAL = NormalDist()
 AT_MARGIN, EQUAL = ("auc", "sensitivity"), 0.05
+RARE, RARE_OF, RARE_NOISE = (0, 1, 2, 3, 4, 5, 6, 8, 12, 24), 300, 0.3
 AUC, SENSITIVITY = 0.96, 0.9  # the reference's
 DISTANCE = math.sqrt(2) * NORMAL.inv_cdf(AUC)
+WORDS = {True: "passes", False: "refuses", None: "not judged"}
 CUT = DISTANCE - NORMAL.inv_cdf(SENSITIVITY)
 
 
@@ -56,6 +64,14 @@ def main() -> None:
                     name: share(sum(each[name] for each in passed), len(passed)) for name in passed[0]
                 }
                 print(scenario, patients, found[scenario][str(patients)], flush=True)
+        for scenario in ("rare", "too sure"):
+            found[scenario] = {}
+            for errors in RARE:
+                words = list(
+                    pool.map(partial(judged_rare, scenario, errors, options.draws), range(options.simulations), chunksize=20)
+                )
+                found[scenario][str(errors)] = {word: share(words.count(word), len(words)) for word in WORDS.values()}
+                print(scenario, errors, found[scenario][str(errors)], flush=True)
     save("gate_errors", found | {"simulations": options.simulations, "draws": options.draws})
 
 
@@ -76,8 +92,27 @@ def simulated(scenario: str, patients: int, draws: int, seed: int) -> dict[str, 
     scores = random.normal(size=patients) + DISTANCE * truth
     models = [scores - CUT, scores + spread * random.normal(size=patients) - cut]
     found = judged([record(models, truth, groups, seed, draws)], GATE, floors(truth, groups, TASK))
-    checks = {each["what"]: each["passed"] for each in found["checks"] if scenario == "equal" or each["what"] in AT_MARGIN}
+    checks = {
+        each["what"]: bool(each["passed"]) for each in found["checks"] if scenario == "equal" or each["what"] in AT_MARGIN
+    }
     return checks | {"all": found["passed"]}
+
+
+def judged_rare(scenario: str, errors: int, draws: int, seed: int) -> str:
+    """What the gate says of the calibration slope, a word of `WORDS`."""
+    random = np.random.default_rng([seed, errors, len(scenario)])
+    truth, groups, missed = np.arange(RARE_OF) % 2, np.arange(RARE_OF), max(errors, 0.5) / RARE_OF
+    wrong = np.zeros(RARE_OF, bool)
+    wrong[random.choice(RARE_OF, errors, replace=False)] = True
+    quantiles = np.where(wrong, missed, 1 - missed) * random.random(RARE_OF) + np.where(wrong, 0, missed)
+    half = -NORMAL.inv_cdf(missed)
+    margins = 2 * half * (half + np.array([NORMAL.inv_cdf(each) for each in quantiles]))  # of the true label
+    noisy = margins + RARE_NOISE * random.normal(size=RARE_OF)
+    noisy = np.where(wrong, np.minimum(noisy, 0.1 * margins), np.maximum(noisy, 0.1 * margins))
+    sure = math.exp(GATE.margins()["calibration_slope"]) if scenario == "too sure" else 1.0
+    models = [each * (2 * truth - 1) for each in (margins, sure * noisy)]
+    found = judged([record(models, truth, groups, seed, draws)], GATE, floors(truth, groups, TASK))
+    return WORDS[next(each["passed"] for each in found["checks"] if each["what"] == "calibration_slope")]
 
 
 def record(models: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int, draws: int) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def verify(
         robustness: also measure errors on corrupted images, which takes minutes, of this modality: xray, ct, mr, ultrasound,
             oct, fundus, dermatoscopy, pathology, blood or tissue.
         by: a column of the CSV whose values make subgroups, such as scanner; may be given many times. By default every column
-            that can, if they are at most 5: with 2 to 20 values, fewer than half as many as patients. A group of fewer than 30
-            images or 10 patients is not judged, and values of fewer than 5 patients are not told.
+            that can, if they are at most 5: with 2 to 20 values, at most half as many as patients. A group of fewer than 30
+            images or 10 patients is not judged, and values of fewer than 5 patients are not told, nor numbers of as few.
         with_cases: list the images that are decided otherwise than by the reference, worst first, with the names of files and
             patients, which nothing else that is written holds; with OUT in flipped.csv, too. --seal leaves them out.
         bench: a bench.json with times of this bundle, for the report to show beside the accuracy.

@@ -21,6 +21,7 @@ from .decide import judge, refusals
 from .drops import drops
 from .expected import with_expected
 from .findings import Findings, evidence
+from .halves import counted, halves
 from .job import Job
 from .trial import Outputs, Trial
 
@@ -71,7 +72,7 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     variants = []
     for variant in draft.manifest.variants:
         row = known[variant.name]
-        found = evidence(row) | (dict(trial.made) if variant.precision == "int8" else {})
+        found = evidence(row) | labels_used(job) | (dict(trial.made) if variant.precision == "int8" else {})
         variant = msgspec.structs.replace(variant, accuracy=defined(dict(row.metrics)), flips=row.flips, evidence=found)
         if BF16 in known and (variant.engine, variant.precision) == ("openvino", "fp32"):
             no = refusals(known[BF16], known["fp32"], job.model.task, job.recipe.quantize, findings.n)
@@ -88,9 +89,13 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     return with_expected(Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries), trial.graph, job.prepare)
 
 
-def record(trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str) -> bytes:
+def record(
+    job: Job, trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str
+) -> bytes:
     """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine.
 
+    `rule`: what the decision rule was fitted to, and what of it stayed as it was; None without. `sets`: how many images and
+    patients made the conformal quantile; None without.
     `chosen_among` says how many trials the kept one was chosen from, on the same images. `gate`: see `proof.gate`.
     """
     found = {
@@ -98,8 +103,27 @@ def record(trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing
         "kept": best.name,
         "chosen_among": len(trials),
         "gate": gate,
+        "rule": dict(job.rule) or None,
+        "sets": _sets(job) or None,
         "milliseconds": {name: each._asdict() for name, each in timing.items()},
         "fastest": sentence,
         "machine": machine(),
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1)
+
+
+def labels_used(job: Job) -> dict[str, float]:
+    """Whose labels a bundle's rule and its sets were made from, for the manifest's evidence of each variant: `rule_images`,
+    `rule_patients`, `rule_thresholds_kept`, `sets_images` and `sets_patients`."""
+    found: dict[str, float] = {}
+    if job.rule:
+        found = {f"rule_{name}": float(job.rule[name]) for name in ("images", "patients")}
+        found["rule_thresholds_kept"] = float(len(job.rule["thresholds_kept"]))
+    return found | {f"sets_{name}": float(count) for name, count in _sets(job).items()}
+
+
+def _sets(job: Job) -> dict[str, int]:
+    """How many images and patients the conformal quantile is from; empty where there is none."""
+    if job.recipe.quantize.coverage is None:
+        return {}
+    return counted(job.dataset, halves(job.dataset, job.recipe)[1])

@@ -32,6 +32,7 @@ from ..verify.parity import Predictor
 from .calibrate import SPLIT
 from .conclude import BF16, concluded, findings_of, identity, record
 from .conformal import fitted
+from .halves import halves
 from .job import Job, load_job
 from .kept import Kept
 from .measure import measure
@@ -142,7 +143,7 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
     append_evidence(
         unfinished,
         "evidence/quantize.json",
-        record(search.trials, best, gate(findings, job.recipe.quantize, refused), timing, sentence),
+        record(job, search.trials, best, gate(findings, job.recipe.quantize, refused), timing, sentence),
     )
     unfinished.replace(out)
     if refused is None:
@@ -168,7 +169,7 @@ def _with_sets(job: Job, final: Draft, beside: Path, report: Report) -> Draft:
     if coverage is None:
         return final
     assert job.dataset.labels is not None
-    images, usable = job.dataset.labelled(SPLIT), _usable(final)
+    (_, images), usable = halves(job.dataset, job.recipe), _usable(final)
     with final.tried(beside) as trial:
         predictors = {name: each for name, each in _predictors(job, trial).items() if name in usable}
         outputs = measure(job.dataset, images, job.prepare, predictors, job.bar)

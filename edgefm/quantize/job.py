@@ -5,8 +5,8 @@ Not the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Job:
     Attributes:
         model: with the recipe's window, if it states one.
         calibration: images of the `calibrate` split. val: int64 `[n]`, positions of the `val` images.
+        rule: what the decision rule was fitted to, for the record (`rule.with_rule`); empty where it was not.
         bar: takes the share of the images that are being answered, 0 to 1, and the seconds left.
     """
 
@@ -43,6 +44,7 @@ class Job:
     prepare: Preprocessor
     calibration: Calibration
     val: np.ndarray
+    rule: Mapping[str, Any] = field(default_factory=dict)
     bar: Callable[[float, float], None] = no_bar
 
     @property
@@ -96,7 +98,7 @@ def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | Non
     if look:
         dataset = check_images(dataset, used)
     if recipe.quantize.coverage is not None:
-        check(dataset, task, recipe.quantize.coverage)
+        check(dataset, task, recipe)
     prepare = Preprocessor(loaded.preprocess, threads=usable_threads())
     return Job(
         model=loaded,

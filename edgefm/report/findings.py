@@ -84,14 +84,16 @@ def verdict(found: Record) -> tuple[str, str]:
     gate = found["gate"]
     if gate is None:
         return "no verdict", f"Whether {name} may be used was not asked: it was measured on {images}, without a gate."
-    number = len(gate["checks"])
+    number = sum(each["passed"] is not None for each in gate["checks"])
+    unknown = len(gate["checks"]) - number
+    but = f" {count(unknown, 'check')} could not be made: too few errors." if unknown else ""
     checks = f"all {number} checks stay" if number > 1 else "the one check stays"
     if gate["passed"]:
-        return "pass", f"{name} may take the place of {reference}: on {images}, {checks} within the margin."
-    failed = sum(not each["passed"] for each in gate["checks"])
+        return "pass", f"{name} may take the place of {reference}: on {images}, {checks} within the margin.{but}"
+    failed = sum(each["passed"] is False for each in gate["checks"])
     return "refused", (
         f"{name} may not take the place of {reference}: on {images}, {failed} of {count(number, 'check')} "
-        "could not be shown to stay within the margin."
+        f"could not be shown to stay within the margin.{but}"
     )
 
 

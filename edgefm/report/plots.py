@@ -46,7 +46,7 @@ def in_full(metric: str) -> str:
 
 
 def margins(found: Record) -> list[Figure]:
-    """The gate's checks: the loss, the worst that is possible, and the margin."""
+    """The gate's checks that were made: the loss, the worst that is possible, and the margin."""
     gate = found["gate"]
     checks = [each for each in gate["checks"] if known(each["worst"])] if gate else []
     if not checks:

@@ -5,7 +5,7 @@ Not the tables of metrics (`verify/page.py`, whose `Section` these are), and not
 - `subgroups`: for each column `column`, `groups` (`value`, `images`, `groups`, `judged`, `metrics`, `difference`, `flips`),
   `worst`, `gap`, `gap_change` and `chi_squared`, each by variant;
 - `robustness`: `corruptions` (`name`, `severity`, `variants`: `balanced_error` and `flips`), `clean`, `images`, `seed`;
-- `cases`: `image`, `label`, `variant`, `reference`, `probability`, `drift`.
+- `cases`: `image`, `patient`, `label`, `variant`, `before`, `after`, `reference`, `probability`, `drift`.
 
 Each of them may be missing.
 """
@@ -85,9 +85,12 @@ def cases(found: Record, most: int) -> list[Section]:
         (
             str(each["image"]),
             [
-                plain(_label(each["label"], found["task"]["labels"])),
+                plain(each.get("patient")),
+                plain(_decision(_label(each["label"], found["task"]["labels"]))),
                 plain(each["variant"]),
+                plain(_decision(each.get("before"))),
                 plain(_probabilities(each["reference"])),
+                plain(_decision(each.get("after"))),
                 plain(_probabilities(each["probability"])),
                 plain(f"{each['drift']:.3f}"),
             ],
@@ -95,8 +98,15 @@ def cases(found: Record, most: int) -> list[Section]:
         for each in every
     ]
     labels = ", ".join(found["task"]["labels"])
-    head = ["label", "variant", "reference", "answer", "drift"]
-    return [Section(f"Changed decisions, with the probabilities of {labels}", head, rows)]
+    head = ["patient", "label", "variant", "before", "its probability", "after", "its probability", "drift"]
+    return [
+        Section(f"Changed decisions, from the reference's to the variant's, with the probabilities of {labels}", head, rows)
+    ]
+
+
+def _decision(decided: str | None) -> str | None:
+    """What was decided; of several labels perhaps none."""
+    return "none" if decided == "" else decided
 
 
 def _label(label: Any, labels: Sequence[str]) -> str:

@@ -127,7 +127,8 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         calibration_images: images of the `calibrate` split that set the activation ranges.
         minutes: time for trials, where the first int8 changes too much.
         calibrate: fit the temperature and the thresholds to the labels of the `calibrate` split first (`quantize/rule.py`).
-        coverage: share of conformal sets that hold the true label, from the labels of `calibrate`; null for no sets.
+        coverage: share of conformal sets that hold the true label, from the labels of `calibrate`; null for no sets. With both,
+            each has the labels of half of the patients (`quantize/halves.py`).
     """
 
     precision: Literal["int8"] = "int8"

@@ -1,12 +1,17 @@
 """Every image that gets another decision than the reference's, by name, worst first, for a person to look at.
 
 Not how many there are (`statement.py`), and never part of a report unless it was asked for: here are file names and patients.
+
+A spreadsheet takes a cell that begins with =, +, -, @, a tab or a line break for a formula and runs it ("CSV injection"): so
+whoever names a file could reach whoever opens the list. As OWASP advises, such a cell gets a ' before it, and so does what
+begins a cell where another character than the comma parts them; all cells are quoted.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +22,7 @@ from .answers import Answers
 from .statement import flipped
 
 Array = npt.NDArray[Any]
+FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])|([;,\t\r\n]\"*)(?=[=+\-@])")
 
 
 def flipped_cases(
@@ -64,15 +70,18 @@ def flipped_cases(
 
 
 def cases_csv(cases: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes:
-    """The records as UTF-8 CSV: a header, then one line per case; a column for each label's probability, before and after."""
+    """The records as UTF-8 CSV: a header, then one line per case; a column for each label's probability, before and after.
+
+    Text that a spreadsheet would run has a ' before it, see above.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain = ("image", "patient", "label", "variant", "before", "after", "drift")
     writer.writerow([*plain, *(f"{when} p({label})" for label in labels for when in ("reference", "variant"))])
     for case in cases:
         pairs = zip(case["reference"], case["probability"])
         numbers = [f"{value:.6f}" for pair in pairs for value in pair]
-        words = ["" if case[name] is None else case[name] for name in plain[:-1]]
+        words = ["" if case[name] is None else _harmless(case[name]) for name in plain[:-1]]
         writer.writerow([*words, f"{case['drift']:.6f}", *numbers])
     return text.getvalue().encode()
 
@@ -81,6 +90,10 @@ def _said(decided: Any, labels: Sequence[str]) -> str:
     if np.ndim(decided):
         return "|".join(label for label, holds in zip(labels, decided) if holds)
     return labels[int(decided)]
+
+
+def _harmless(cell: str) -> str:
+    return FORMULA.sub(r"\1'", cell)
 
 
 def _text(name: str) -> str:

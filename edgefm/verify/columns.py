@@ -1,7 +1,8 @@
 """Which columns of a data set make subgroups, and who is in which group.
 
 Not what the groups are worth (`subgroups.py`). A report leaves the device, so no column may name a patient or an image: a value
-that fewer than `FEWEST` patients have is not told, and a column that has one value for every other patient is no group column.
+that fewer than `FEWEST` patients have is not told, and a column with more values than half the patients makes no groups. Rare
+values together may still be one patient's: of fewer than `FEWEST` patients no number is told either (`tellable`).
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ def columns(
     return [_column(name, groups[name], who) for name in fit], notes
 
 
+def tellable(column: Column, who: Array) -> list[bool]:
+    """Of each group whether its numbers may be told: not those of `RARE`, if it has fewer than `FEWEST` patients.
+
+    No more than that: how many changed in all, less those in the other groups, is still how many changed in this one.
+    """
+    return [value != RARE or len(np.unique(who[column.member == g])) >= FEWEST for g, value in enumerate(column.values)]
+
+
 def _asked(name: str, groups: Mapping[str, Sequence[str]], who: Array) -> Column:
     if name not in groups:
         near = difflib.get_close_matches(name, groups, n=3, cutoff=0.5)
@@ -80,7 +89,7 @@ def _asked(name: str, groups: Mapping[str, Sequence[str]], who: Array) -> Column
     if why := _unfit(groups[name], who):
         raise InputError(
             f"column '{name}' makes no subgroups: {why}",
-            expected=f"2 to {MOST_VALUES} values, fewer than half as many as patients",
+            expected=f"2 to {MOST_VALUES} values, at most half as many as patients",
             do="choose another --by, or write ranges instead of single values",
         )
     return _column(name, groups[name], who)

@@ -29,7 +29,7 @@ from ..errors import InputError
 from ..runtime.decide import sets, sure
 from ..spec.task import Task
 from .answers import Answers
-from .columns import Column
+from .columns import Column, tellable
 from .intervals import DRAWS, interval, weights
 from .scores import checked
 from .statement import LEVEL
@@ -86,13 +86,14 @@ def conformal_sets(
     Returns:
         `nominal`, the coverage promised, and `quantile`; `size`: labels in a set, mean; `empty`: the share of sets without any;
         `answered`: the share that `run --abstain` answers. With labels `coverage`: the share of sets with the true label;
-        `classes`, by label, and `subgroups`, by column and value: the same; `right`: the share of those answered whose decision
-        is right. All but the first two are intervals: `value`, `low`, `high`, `undefined` (see `intervals.Interval`).
+        `classes`, by label, and `subgroups`, by column and value, but for those that are not told: the same; `right`: the share
+        of those answered whose decision is right. All but the first two are intervals: `value`, `low`, `high`, `undefined` (see
+        `intervals.Interval`).
     """
     having = [each for each in answers if each.contender.task.conformal is not UNSET and each.probabilities is not None]
     if not having:
         return {}
-    shares = [_shares(each, labels, columns) for each in having]
+    shares = [_shares(each, labels, columns, who) for each in having]
     one = np.ones((1, len(who)))
     drawn: list[dict[tuple[str, ...], list[Array]]] = [{path: [] for path in each} for each in shares]
     for block in weights(who, draws=draws, seed=seed):
@@ -114,7 +115,9 @@ def conformal_sets(
     return found
 
 
-def _shares(each: Answers, labels: Array | None, columns: Sequence[Column]) -> Mapping[tuple[str, ...], tuple[Array, Array]]:
+def _shares(
+    each: Answers, labels: Array | None, columns: Sequence[Column], who: Array
+) -> Mapping[tuple[str, ...], tuple[Array, Array]]:
     """What is averaged, float `[N]`, and over which images, bool `[N]`, by its path in the record."""
     assert each.probabilities is not None
     assert each.decided is not None
@@ -134,8 +137,9 @@ def _shares(each: Answers, labels: Array | None, columns: Sequence[Column]) -> M
     for k, label in enumerate(task.labels):
         found["classes", label] = covered, labels == k
     for column in columns:
-        for g, value in enumerate(column.values):
-            found["subgroups", column.name, value] = covered, column.member == g
+        for g, (value, may) in enumerate(zip(column.values, tellable(column, who))):
+            if may:
+                found["subgroups", column.name, value] = covered, column.member == g
     return found
 
 

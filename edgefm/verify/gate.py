@@ -17,6 +17,9 @@ slope and cosine are no shares: their w is 1.
 The floor is what a loss that never happened to n patients may still be (Clopper and Pearson 1934, one-sided): where decisions
 did not change at all, every draw of the bootstrap says 0. Of a mean over classes it is the mean of the classes' floors.
 
+A calibration slope needs errors (`slope.py`). Where more than 5 % of the draws have too few, of the model or of its reference,
+it is not judged, and the verdict says so: neither passed nor failed. A model of which nothing is judged does not pass.
+
 Not the intervals (`intervals.py`), and not the gate between int8 and fp32 of one model (`quantize/decide.py`).
 """
 
@@ -36,6 +39,7 @@ from .scores import truth_of
 
 Array = npt.NDArray[Any]
 ALPHA = 0.025
+TOO_FEW = "not judged: too few errors"
 RISES = ("brier", "calibration_slope", "flips")  # what is a loss where it rises
 SHARES = ("auc", "balanced_accuracy", "sensitivity", "specificity", "f1", "flips", "knn_accuracy")
 
@@ -47,16 +51,20 @@ def judged(records: Sequence[Mapping[str, Any]], gate: Gate, floors: Mapping[str
         records: as `statement.statements` gives them, with a reference among them. floors: as `floors` gives them.
 
     Returns:
-        `passed`; `alpha`, of the one-sided test; `margins`, by name; `reasons`, a sentence for each check that fails; and
-        `checks`: `name` (of the contender), `what`, `loss`, `worst` (NaN where the images do not define it), `margin` and
-        `passed`.
+        `passed`; `alpha`, of the one-sided test; `margins`, by name; `reasons`, a sentence for each check that fails;
+        `not_judged`, one for each that could not be made; and `checks`: `name` (of the contender), `what`, `loss`, `worst` (NaN
+        where the images do not define it), `margin` and `passed`, None where it was not judged.
     """
     checks = [each for record in records if not record["reference"] for each in _checks(record, gate, floors)]
+    made = {each["name"]: False for each in checks} | {each["name"]: True for each in checks if each["passed"] is not None}
+    failed = [each for each in checks if each["passed"] is False]
+    nothing = [f"{name}: nothing of it could be judged" for name, any_made in made.items() if not any_made]
     return {
-        "passed": bool(checks) and all(each["passed"] for each in checks),
+        "passed": bool(checks) and not failed and not nothing,
         "alpha": ALPHA,
         "margins": gate.margins(),
-        "reasons": [_reason(each) for each in checks if not each["passed"]],
+        "reasons": [*map(_reason, failed), *nothing],
+        "not_judged": [f"{each['name']}: {_named(each)}: {TOO_FEW}" for each in checks if each["passed"] is None],
         "checks": checks,
     }
 
@@ -118,14 +126,21 @@ def _checks(record: Mapping[str, Any], gate: Gate, least: Mapping[str, float]) -
         q = margin if what == "flips" else p + loss - margin
         worst = loss + _wider(p, q) * reach if what in SHARES else loss + reach
         worst = max(worst, least.get(what, 0.0)) if math.isfinite(worst) else math.nan
+        unknown = what == "calibration_slope" and without_errors(record)
         yield {
             "name": record["name"],
             "what": what,
             "loss": loss,
             "worst": worst,
             "margin": margin,
-            "passed": bool(worst < margin),  # not a number is not smaller
+            "passed": None if unknown else bool(worst < margin),  # not a number is not smaller
         }
+
+
+def without_errors(record: Mapping[str, Any]) -> bool:
+    """Whether there are too few errors to tell how much further from right the probabilities are than the reference's."""
+    loss = record.get("slope_loss")
+    return loss is not None and math.isnan(loss["low"]) and loss["undefined"] > 0
 
 
 def _lost(record: Mapping[str, Any], what: str) -> tuple[float, float, float]:
@@ -148,7 +163,7 @@ def _wider(p: float, q: float) -> float:
 
 
 def _reason(check: Mapping[str, Any]) -> str:
-    what, margin = check["what"].replace("_", " "), f"{check['margin']:g}"
+    what, margin = _named(check), f"{check['margin']:g}"
     if math.isnan(check["worst"]):
         return f"{check['name']}: {what} cannot be judged, the images do not define it"
     if check["what"] == "flips":
@@ -159,6 +174,10 @@ def _reason(check: Mapping[str, Any]) -> str:
         sure, allowed = math.exp(check["worst"]), math.exp(check["margin"])
         return f"{check['name']}: probabilities may be {sure:.2f} times further from what is right (margin {allowed:.2f} times)"
     return f"{check['name']}: {what} may be worse by {check['worst']:.3f} (margin {margin})"
+
+
+def _named(check: Mapping[str, Any]) -> str:
+    return str(check["what"]).replace("_", " ")
 
 
 def _floor(count: int) -> float:

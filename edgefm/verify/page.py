@@ -129,9 +129,10 @@ def verdict_lines(found: Record) -> list[str]:
     if gate is None:
         return []
     claim = f"at {100 * gate['alpha']:g} % (one-sided): worse than {found['reference']} by less than the margins, if at all"
+    unknown = [f"- {each}." for each in gate.get("not_judged", ())]
     if gate["passed"]:
-        return [f"THE GATE SAYS PASS. Shown {claim}."]
-    return [f"THE GATE SAYS REFUSED. Not shown {claim}:", *(f"- {reason}." for reason in gate["reasons"])]
+        return [f"THE GATE SAYS PASS. Shown {claim}" + (", but for what follows:" if unknown else "."), *unknown]
+    return [f"THE GATE SAYS REFUSED. Not shown {claim}:", *(f"- {reason}." for reason in gate["reasons"]), *unknown]
 
 
 def _agreement(found: Record, others: list[Record]) -> Section:
@@ -162,6 +163,8 @@ def _gate(gate: Record) -> Section:
 
 
 def _worst(check: Record) -> Cell:
+    if check["passed"] is None:
+        return "not judged", ""
     if math.isnan(check["worst"]):
         return "undefined", ""
     return f"{100 * check['worst']:.2f}{'' if check['passed'] else ' NO'}", ""

@@ -9,9 +9,15 @@ the same for twice too sure and half as sure as it should be.
 
 Unlike an ECE, b has hardly any bias on few images, and two models on the same images share most of their chance: so its
 difference can be gated. What it cannot see is a wrong shape or a shift of all probabilities; the Brier score does.
+
+It lives on errors. Where every image is right, surer is always better, and no finite b is the best one (Albert and Anderson
+1984); of a single error it is that one image's word. So with fewer than two errors b is not a number. Where answers are no
+better than chance it is at its lower bound: known to be as low as that, and a model so far off fails.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +26,8 @@ from ..spec.task import Task
 from .scores import truth_of
 
 Array = npt.NDArray[np.float64]
-LEAST, MOST = 0.05, 20.0  # of b: where every image is right, more is always better
+LEAST, MOST = 0.05, 20.0  # of b
+ERRORS = 2  # without which there is none; benchmarks/gate_errors.py, "rare"
 TINY = 1e-12
 STEPS, CLOSE = 50, 1e-9
 
@@ -56,9 +63,9 @@ class Slope:
         return cls(logit, labels, task)
 
     def of(self, rows: npt.NDArray[np.integer]) -> float:
-        """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN without any."""
-        if not len(rows):
-            return float("nan")
+        """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN with fewer than 2 errors."""
+        if self._errors(rows) < ERRORS:
+            return math.nan
         b = self._start if np.isfinite(self._start) else 1.0
         for _ in range(STEPS):
             slope, curve = self._derivatives(b, rows)
@@ -69,6 +76,14 @@ class Slope:
                 return step
             b = step
         return b
+
+    def _errors(self, rows: npt.NDArray[np.integer]) -> int:
+        """How often what is wrong is as probable as what is right, or more."""
+        if self._margins is not None:
+            return int((self._margins[rows] <= 0).sum())
+        assert self._logs is not None
+        assert self._true is not None
+        return int(((self._logs[rows] >= self._true[rows, None]).sum(axis=1) > 1).sum())
 
     def _derivatives(self, b: float, rows: npt.NDArray[np.integer]) -> tuple[float, float]:
         """Of the mean log likelihood: its first derivative by b, and the second with its sign turned."""

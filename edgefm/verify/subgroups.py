@@ -3,8 +3,10 @@
 Not which groups there are (`columns.py`), and no gate: of many groups one is worst by chance, so a person has to look at these.
 
 A group is judged with at least `IMAGES` images of at least `PATIENTS` patients, and by a metric only with at least `CLASS`
-images of each class that the metric counts: positives for sensitivity, negatives for specificity, both for the others (of
-several classes, images of the commonest and of others). Below that the numbers are told, but no group is the worst by them.
+images of each class that the metric counts: positives for sensitivity, negatives for specificity, both for the others. Of
+several classes or labels that is each one that any image of all shows: a mean over fewer of them is another metric. Below that
+the numbers are told, but no group is the worst by them. Of rare values of too few patients no numbers are told at all
+(`columns.tellable`), and chi-squared is without them.
 
 The gap of a metric is all images' value less the worst group's (of the Brier score the other way round): above 0, the group is
 worse off. Its interval holds the group fixed. It does not know that the group was chosen as the worst, so on other images the
@@ -25,7 +27,7 @@ import numpy.typing as npt
 from ..spec.task import Task
 from .answers import Answers
 from .chi_squared import chi_squared
-from .columns import RARE, Column
+from .columns import RARE, Column, tellable
 from .gate import RISES
 from .intervals import DRAWS, interval, weights
 from .metrics import knn_right
@@ -60,7 +62,7 @@ def subgroups(
         `column`, its name, and
         `groups`: `value`; `images` and `groups`, how many images and patients; `judged`; `enough`, the metrics that it is
         judged by; `metrics` and `difference` (from the reference), by contender and name, an interval each; `flips`, by
-        contender, `count` and `of`.
+        contender, `count` and `of`. The last three are empty where the patients are too few to be told of.
         `worst`: by contender and metric the value of the worst group, where at least two are judged.
         `gap`, `gap_change`: by contender and metric, of that group, an interval each (see above).
         `chi_squared`: by contender, whether decisions change more often in some groups, as `chi_squared.ChiSquared`.
@@ -155,11 +157,12 @@ def _record(
     names = [each.contender.name for each in answers]
     base = None if reference is None else [each is reference for each in answers].index(True)
     others = [] if base is None else [v for v in range(len(answers)) if v != base]
-    task, told, enough = answers[0].contender.task, [], []
-    for value, part, own in zip(column.values, rows, groups):
+    task, told, enough, shown = answers[0].contender.task, [], [], tellable(column, who)
+    for value, part, own, may in zip(column.values, rows, groups, shown):
         patients = len(np.unique(who[part]))
         judged = len(part) >= IMAGES and patients >= PATIENTS and value != RARE
         enough.append(_enough(own, labels, part, task) if judged else [])
+        flips = _flips(answers, base) if may else ()
         told.append(
             {
                 "value": value,
@@ -167,9 +170,9 @@ def _record(
                 "groups": patients,
                 "judged": judged,
                 "enough": enough[-1],
-                "metrics": {name: each.intervals() for name, each in zip(names, own)},
-                "difference": {} if base is None else {names[v]: (own[v] - own[base]).intervals() for v in others},
-                "flips": {names[v]: {"count": int(flips[part].sum()), "of": len(part)} for v, flips in _flips(answers, base)},
+                "metrics": {name: each.intervals() for name, each in zip(names, own)} if may else {},
+                "difference": {names[v]: (own[v] - own[base]).intervals() for v in others} if may and base is not None else {},
+                "flips": {names[v]: {"count": int(changed[part].sum()), "of": len(part)} for v, changed in flips},
             }
         )
     worst: dict[str, dict[str, str]] = {name: {} for name in names}
@@ -187,10 +190,11 @@ def _record(
             if base is not None and v != base and metric in whole[base].value:
                 moved = (whole[v] - groups[g][v]) - (whole[base] - groups[g][base])
                 change[name][metric] = moved.interval(metric, sign)
-    sizes = np.array([len(part) for part in rows])
+    rows = [part for part, may in zip(rows, shown) if may]
+    sizes = np.array([len(part) for part in rows], np.int64)
     tests = {
-        names[v]: chi_squared(np.array([flips[part].sum() for part in rows]), sizes, seed=seed)._asdict()
-        for v, flips in _flips(answers, base)
+        names[v]: chi_squared(np.array([changed[part].sum() for part in rows], np.int64), sizes, seed=seed)._asdict()
+        for v, changed in _flips(answers, base)
     }
     return {"column": column.name, "groups": told, "worst": worst, "gap": gap, "gap_change": change, "chi_squared": tests}
 
@@ -207,18 +211,14 @@ def _enough(own: Sequence[_Numbers], labels: Array | None, rows: Array, task: Ta
     names = list(dict.fromkeys(name for each in own for name in each.value))
     if labels is None or task.kind == "embedding":
         return names
-    truth = truth_of(labels[rows], task)
+    truth = truth_of(labels, task)
     if task.kind == "binary":
-        positives = int(truth[:, 1].sum())
-        negatives = len(rows) - positives
-    elif task.kind == "multiclass":
-        negatives = int(truth.sum(axis=0).max())
-        positives = len(rows) - negatives
-    else:
-        counts = truth.sum(axis=0)
-        positives, negatives = int(counts.max()), int((len(rows) - counts).max())
-    return [
-        name
-        for name in names
-        if (name in NEGATIVES or positives >= CLASS) and ((name in POSITIVES and task.kind == "binary") or negatives >= CLASS)
-    ]
+        truth = truth[:, 1:]
+    here = truth[rows]
+    positives, negatives = _fewest(here, truth), _fewest(~here, ~truth)
+    return [name for name in names if (name in NEGATIVES or positives >= CLASS) and (name in POSITIVES or negatives >= CLASS)]
+
+
+def _fewest(here: Array, everywhere: Array) -> int:
+    """Images of the rarest class, of the classes that there are at all; bool `[n, K]` and `[N, K]`."""
+    return int(here.sum(axis=0)[everywhere.any(axis=0)].min(initial=len(here)))

@@ -28,7 +28,7 @@ from .cases import flipped_cases
 from .columns import Column
 from .conformal import conformal_sets
 from .contenders import Contender, capped_of, comparable, in_fp32, variants_of
-from .gate import floors, judged
+from .gate import TOO_FEW, floors, judged, without_errors
 from .intervals import DRAWS
 from .parity import LIMIT
 from .robustness import compared as answering
@@ -194,6 +194,8 @@ def _notes(
     intervals = {name: each for record in variants for name, each in record["metrics"].items()}
     if undefined := [name for name, each in intervals.items() if math.isnan(each["value"])]:
         yield f"undefined on these images: {', '.join(undefined).replace('_', ' ')}"
+    if few := [record["name"] for record in variants if without_errors(record)]:
+        yield f"calibration by its slope is {TOO_FEW} ({', '.join(few)})"
     if count > 1 and any(each["low"] == each["high"] for record in variants for each in _intervals(record)):
         # The rule of three: 0 of n bounds a share by 3 / n, 95 % (Hanley and Lippman-Hand 1983).
         yield (

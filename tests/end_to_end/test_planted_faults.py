@@ -93,7 +93,7 @@ def verified(data: Path, folder: Path, **fault: float) -> dict[str, Any]:
 
 
 def failed(found: dict[str, Any]) -> set[str]:
-    return {check["what"] for check in found["gate"]["checks"] if not check["passed"]}
+    return {check["what"] for check in found["gate"]["checks"] if check["passed"] is False}
 
 
 def test_the_honest_student_passes(data: Path, tmp_path: Path) -> None:

@@ -50,13 +50,13 @@ def test_the_largest_quantile_of_the_variants_is_the_bundles() -> None:
 def test_what_cannot_be_is_refused_before_the_work(data: str, kind: str, coverage: float, says: str) -> None:
     labels = () if kind == "embedding" else TASK.labels
     with pytest.raises(InputError, match=says):
-        check(load_data(data), make_task(kind, labels), coverage)  # type: ignore[arg-type]
-    check(load_data(DATA), TASK, 0.8)
+        check(load_data(data), make_task(kind, labels), with_coverage(Recipe(), coverage))  # type: ignore[arg-type]
+    check(load_data(DATA), TASK, with_coverage(Recipe(), 0.8))
 
 
 def test_data_without_labels_are_refused(unlabelled: Path) -> None:
     with pytest.raises(InputError, match="has no labels"):
-        check(load_data(unlabelled), TASK, 0.8)
+        check(load_data(unlabelled), TASK, with_coverage(Recipe(), 0.8))
 
 
 def test_a_bundle_of_before_has_no_quantile_and_keeps_its_bytes() -> None:

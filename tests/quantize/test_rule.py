@@ -13,7 +13,7 @@ from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.models import LoadedModel
 from edgefm.quantize import quantize
-from edgefm.quantize.rule import LARGEST, SMALLEST, fitted
+from edgefm.quantize.rule import CLASS, LARGEST, few, fitted
 from edgefm.runtime.decide import decisions, probabilities
 from edgefm.runtime.session import Session
 from edgefm.spec.recipe import Recipe
@@ -51,20 +51,21 @@ def test_the_threshold_is_scikit_learns_best_youden_index() -> None:
 
 
 def test_by_hand_of_equally_good_thresholds_the_nearest_to_the_one_before() -> None:
-    margin = np.array([-3.0, -1.0, 1.0, 3.0])
+    margin = np.repeat([-3.0, -1.0, 1.0, 3.0], 10)
     logits = np.stack([-margin / 2, margin / 2], axis=1)
     # one mistake each way: cuts at 0, and beyond either neighbour, are worth 0.5, 0.5 and 0.5
-    found = fitted(logits, np.array([0, 1, 0, 1]), BINARY)
+    found = fitted(logits, np.repeat([0, 1, 0, 1], 10), BINARY)
     assert found.thresholds[0] == pytest.approx(0.5, abs=0.35)
     chance = probabilities(logits, found)[:, 1]
-    assert (chance >= found.thresholds[0]).sum() in (1, 3)
+    assert (chance >= found.thresholds[0]).sum() in (10, 30)
 
 
-def test_perfect_answers_and_useless_ones_end_at_the_bounds() -> None:
+def test_perfect_answers_keep_their_temperature_and_useless_ones_end_at_the_bound() -> None:
     logits, _ = too_sure(100, 1.0)
     truth = (logits[:, 1] > 0).astype(np.int64)
-    perfect = fitted(logits, truth, BINARY)
-    assert perfect.temperature == pytest.approx(SMALLEST, rel=0.01)
+    before = msgspec.structs.replace(BINARY, temperature=1.5)
+    perfect = fitted(logits, truth, before)
+    assert perfect.temperature == 1.5
     assert (decisions(probabilities(logits, perfect), perfect) == truth).all()
     assert fitted(logits, 1 - truth, BINARY).temperature == pytest.approx(LARGEST, rel=0.01)
 
@@ -79,11 +80,51 @@ def test_of_many_classes_only_the_temperature_is_fitted() -> None:
 
 
 def test_each_of_several_labels_gets_a_threshold_of_its_own() -> None:
-    z = np.array([[-2.0, 5.0], [-1.0, 6.0], [1.0, 7.0], [2.0, 8.0]])
-    labels = np.array([[0, 0], [0, 0], [1, 1], [1, 1]])
+    z = np.repeat([[-2.0, 5.0], [-1.0, 6.0], [1.0, 7.0], [2.0, 8.0]], 5, axis=0)
+    labels = np.repeat([[0, 0], [0, 0], [1, 1], [1, 1]], 5, axis=0)
     found = fitted(z, labels, BOTH)
     assert (decisions(probabilities(z, found), found) == labels).all()
     assert found.thresholds[1] > found.thresholds[0]
+
+
+@pytest.mark.parametrize("positives", [1, CLASS - 1, CLASS])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_threshold_takes_ten_images_of_each_class_and_else_decisions_stay(positives: int, turned: bool) -> None:
+    logits, labels = too_sure(400, 3.0, seed=1)
+    yes, no = (np.flatnonzero(labels == (each != turned)) for each in (1, 0))
+    rows = np.concatenate([yes[:positives], no])
+    logits, labels = logits[rows], labels[rows]
+    before = msgspec.structs.replace(BINARY, thresholds=(0.3,))
+    found = fitted(logits, labels, before)
+    decided, then = (decisions(probabilities(logits, task), task) for task in (found, before))
+    assert found.temperature != 1
+    if positives < CLASS:
+        assert few(labels, before) == ("yes",)
+        assert (decided == then).all()
+        wanted = probabilities(np.array([[0.0, np.log(0.3 / 0.7)]]), found)[0, 1]  # what was 0.3
+        assert found.thresholds[0] == pytest.approx(wanted)
+    else:
+        assert few(labels, before) == ()
+        assert (decided != then).any()
+
+
+def test_of_several_labels_only_the_rare_ones_are_decided_as_before() -> None:
+    z = np.linspace(-2, 2, 80)[:, None] + np.array([1.5, 1.5])
+    labels = (z > 1.5).astype(int)
+    labels[:77, 1] = 0
+    found = fitted(z, labels, BOTH)
+    assert few(labels, BOTH) == ("fluid",)
+    assert found.thresholds[1] == 0.5
+    assert found.thresholds[0] > 0.51  # where the one label begins
+    assert few(np.arange(40) % 3, THREE) == ()  # it has no thresholds
+
+
+def test_thresholds_at_the_ends_stay_there() -> None:
+    logits, labels = too_sure(100, 3.0)
+    labels[:] = 0
+    labels[:3] = 1
+    for end in (0.0, 1.0):
+        assert fitted(logits, labels, msgspec.structs.replace(BINARY, thresholds=(end,))).thresholds == (end,)
 
 
 @pytest.mark.parametrize(("labels", "complaint"), [([0] * 40, "shows"), ([1] * 40, "shows")])

@@ -29,7 +29,14 @@ def full(label: str = "ill", **fields: Any) -> dict[str, Any]:
         for name in VARIANTS[1:]
         for what in ("auc", "flips")
     ]
-    gate = {"passed": True, "alpha": 0.025, "margins": {"auc": 0.05, "flips": 0.05}, "reasons": [], "checks": checks}
+    gate = {
+        "passed": True,
+        "alpha": 0.025,
+        "margins": {"auc": 0.05, "flips": 0.05},
+        "reasons": [],
+        "not_judged": [],
+        "checks": checks,
+    }
     found = record(
         reference=VARIANTS[0],
         variants=variants,
@@ -51,8 +58,11 @@ def full(label: str = "ill", **fields: Any) -> dict[str, Any]:
         cases=[
             {
                 "image": "scan.png",
-                "label": 1,
+                "patient": "P-17",
+                "label": label,
                 "variant": "openvino-int8",
+                "before": label,
+                "after": "normal",
                 "reference": [0.4, 0.6],
                 "probability": [0.8, 0.2],
                 "drift": 0.4,

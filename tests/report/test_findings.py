@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from edgefm.cli import root
 from edgefm.report.findings import commands, page, verdict
+from edgefm.report.markdown import markdown
 from edgefm.settings import load_gate
 
 from ..verify.test_page import record
@@ -32,6 +34,31 @@ def test_a_refusal_counts_what_failed() -> None:
     word, sentence = verdict(found)
     assert word == "refused"
     assert "1 of 6 checks could not be shown to stay within the margin" in sentence
+
+
+def test_a_check_that_was_not_made_is_counted_apart() -> None:
+    found = full()
+    found["gate"]["checks"][0] |= {"passed": None, "worst": math.nan}
+    found["gate"]["not_judged"] = ["openvino-fp32: calibration slope: not judged: too few errors"]
+    word, sentence = verdict(found)
+    assert word == "pass"
+    assert sentence.endswith("all 5 checks stay within the margin. 1 check could not be made: too few errors.")
+    assert page(found).reasons == ["openvino-fp32: calibration slope: not judged: too few errors."]
+    text = markdown(page(found))
+    assert "- openvino-fp32: calibration slope: not judged: too few errors." in text
+    found["gate"]["checks"][1]["passed"] = found["gate"]["passed"] = False
+    assert "1 of 5 checks could not be shown to stay within the margin. 1 check could not be made" in verdict(found)[1]
+
+
+def test_a_changed_case_has_its_patient_and_both_decisions_with_their_probabilities() -> None:
+    ((section,),) = (each.tables for each in page(full()).chapters if each.topic == "cases")
+    row = dict(zip(section.head[:3], (value for value, _ in section.rows[0][1])))
+    assert row == {"patient": "P-17", "label": "ill", "variant": "openvino-int8"}
+    assert [value for value, _ in section.rows[0][1][3:]] == ["ill", "0.400 0.600", "normal", "0.800 0.200", "0.400"]
+    unknown = full(cases=[{**full()["cases"][0], "patient": None, "label": None, "after": ""}])
+    ((section,),) = (each.tables for each in page(unknown).chapters if each.topic == "cases")
+    assert [value for value, _ in section.rows[0][1]][:2] == ["-", "-"]
+    assert section.rows[0][1][5] == ("none", "")
 
 
 def test_without_a_gate_there_is_no_verdict() -> None:

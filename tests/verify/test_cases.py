@@ -6,6 +6,7 @@ import csv
 import io
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
 from edgefm.spec.task import Task, make_task
@@ -67,6 +68,39 @@ def test_without_a_reference_without_decisions_and_without_changes_there_are_non
     assert flipped_cases([one], None, None, ("a",), None) == []
     assert flipped_cases([one, answer("same", 0.4)], one, None, ("a",), None) == []
     assert flipped_cases([vector, vector], vector, None, ("a",), None) == []
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_cell_begins_as_a_spreadsheet_runs_it(first: str) -> None:
+    task = replace(BINARY, labels=(f"{first}normal", f"{first}ill"))
+    p = np.array([[0.6, 0.4]])
+    one, other = (
+        Answers(
+            contender=contender(name, task=task), probabilities=each, decided=each.argmax(axis=1), embedding=None, cosine=None
+        )
+        for name, each in (("teacher", p), (f"{first}int8", 1 - p))
+    )
+    name, patient = f"{first}HYPERLINK(1)", f"{first}2+3"
+    found = flipped_cases([one, other], one, np.array([1]), (name,), (patient,))
+    text = cases_csv(found, task.labels).decode()
+    head, row = csv.reader(io.StringIO(text, newline=""))
+    assert not any(cell.startswith(first) for cell in (*head, *row))
+    assert row[:6] == [f"'{each}" for each in (name, patient, f"{first}ill", f"{first}int8", f"{first}normal", f"{first}ill")]
+    harmless = flipped_cases([one, other], one, None, (f"a{first}b",), ("P-1",))
+    assert list(csv.reader(io.StringIO(cases_csv(harmless, task.labels).decode(), newline="")))[1][:2] == [f"a{first}b", "P-1"]
+
+
+@pytest.mark.parametrize("inside", [";=cmd", ';"=cmd', ",+1", "\t-1", "\r\n@SUM(A1)"])
+def test_nor_does_one_where_another_character_parts_cells(inside: str) -> None:
+    reference = answer("teacher", 0.4)
+    found = flipped_cases([reference, answer("int8", 0.6)], reference, None, (f"a{inside}",), ("b=c-d",))
+    text = cases_csv(found, BINARY.labels).decode()
+    _, row = csv.reader(io.StringIO(text, newline=""))
+    at = next(at for at, each in enumerate(inside) if each in "=+-@")
+    assert row[:2] == [f"a{inside[:at]}'{inside[at:]}", "b=c-d"]
+    for separator in ";,\t":
+        cells = [cell for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator) for cell in line]
+        assert not any(cell.startswith(tuple("=+-@")) for cell in cells)
 
 
 def test_the_csv_keeps_commas_quotes_line_breaks_and_names_that_are_no_text() -> None:

@@ -52,6 +52,16 @@ def test_a_column_that_names_patients_or_says_nothing_is_left_out_or_refused_wit
     assert "JANE" not in str(refused.value)
 
 
+def test_a_value_for_every_other_patient_is_allowed_and_one_more_is_not() -> None:
+    for count, fits in ((15, True), (16, False)):
+        values = by_patient(*["common"] * (31 - count), *[f"v{n}" for n in range(count - 1)])
+        found, notes = columns({"remark": values}, (), WHO)
+        assert bool(found) is fits
+        assert bool(notes) is not fits
+    with pytest.raises(InputError, match="at most half as many as patients"):
+        columns({"remark": values}, ("remark",), WHO)
+
+
 def test_many_values_are_refused() -> None:
     who = np.arange(300)
     with pytest.raises(InputError, match="30 values, more than 20"):

@@ -12,7 +12,7 @@ from edgefm.errors import InputError
 from edgefm.runtime.decide import sets, sure
 from edgefm.spec.task import Conformal, Task, make_task
 from edgefm.verify.answers import Answers
-from edgefm.verify.columns import Column
+from edgefm.verify.columns import RARE, Column
 from edgefm.verify.conformal import conformal_sets, fewest, quantile
 
 from .people import BINARY, contender
@@ -91,6 +91,15 @@ def answer(name: str, p: np.ndarray, task: Task) -> Answers:
     both = np.stack([1 - p, p], axis=1)
     decided = (p >= 0.5).astype(np.int64)
     return Answers(contender=contender(name, task=task), probabilities=both, decided=decided, embedding=None, cosine=None)
+
+
+@pytest.mark.parametrize(("patients", "told"), [(4, ["X"]), (5, ["X", RARE])])
+def test_the_coverage_of_rare_values_of_too_few_patients_is_not_told(patients: int, told: list[str]) -> None:
+    who = np.r_[np.arange(20), 20 + np.arange(10) % patients]
+    column = Column("site", ("X", RARE), np.repeat([0, 1], [20, 10]))
+    answers = [answer("int8", np.full(30, 0.6), with_quantile(BINARY, 0.7))]
+    found = conformal_sets(answers, np.ones(30, int), [column], who, seed=0, draws=20)
+    assert list(found["int8"]["subgroups"]["site"]) == told
 
 
 def test_coverage_size_and_what_is_answered_by_hand() -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgefm.errors import InputError
@@ -17,6 +18,7 @@ from edgefm.verify.statement import statements
 
 from .people import BINARY, Greys, answered, contender
 
+Array = npt.NDArray[Any]
 NONE: dict[str, float] = {}
 
 
@@ -77,6 +79,59 @@ def test_a_model_whose_probabilities_are_sharpened_decides_alike_and_is_refused_
         ("sharp", "calibration_slope")
     ]
     assert verdict["reasons"][0].startswith("sharp: probabilities may be ")
+
+
+def rare(errors: int, gain: float = 1.0, better: int = 0) -> list[dict[str, Any]]:
+    """A reference with so many errors in 300 images, and a model that is as good, but for `better` errors less."""
+    random = np.random.default_rng(errors)
+    labels = np.arange(300) % 2
+    right = np.abs(random.normal(5, 1.5, 300)) + 0.2
+    margins = [right.copy(), right * np.exp(random.normal(0, 0.05, 300))]
+    for margin, wrong in zip(margins, (errors, errors - better)):
+        margin[:wrong] = -np.abs(margin[:wrong] - 4)
+
+    def answers(name: str, margin: Array) -> Answers:
+        p = 1 / (1 + np.exp(-margin * (2 * labels - 1)))
+        both = np.stack([1 - p, p], axis=1)
+        decided = (p >= 0.5).astype(np.int64)
+        return Answers(contender=contender(name), probabilities=both, decided=decided, embedding=None, cosine=None)
+
+    teacher, small = answers("teacher", margins[0]), answers("small", gain * margins[1])
+    return statements([teacher, small], teacher, labels, np.arange(300), seed=0, draws=200)
+
+
+@pytest.mark.parametrize(("errors", "better"), [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (1, 1), (3, 2), (4, 4)])
+def test_where_errors_are_rare_calibration_is_not_judged_and_the_verdict_says_so(errors: int, better: int) -> None:
+    labels = np.arange(300) % 2
+    found = judged(rare(errors, better=better), DEFAULTS["binary"], floors(labels, np.arange(300), BINARY))
+    slope = next(each for each in found["checks"] if each["what"] == "calibration_slope")
+    assert slope["passed"] is None
+    assert math.isnan(slope["worst"])
+    assert found["not_judged"] == ["small: calibration slope: not judged: too few errors"]
+    assert found["passed"]
+    assert found["reasons"] == []
+
+
+def test_with_more_errors_calibration_is_judged() -> None:
+    for gain, passes in ((1.0, True), (3.0, False)):
+        found = judged(rare(12, gain), Gate(calibration_slope=0.4), NONE)
+        assert found["passed"] is passes
+        assert found["not_judged"] == []
+
+
+def test_a_model_of_which_nothing_is_judged_does_not_pass_and_hides_behind_no_other() -> None:
+    unknown, known = rare(2)[1], {**rare(12)[1], "name": "other"}
+    found = judged([unknown], Gate(calibration_slope=0.4), NONE)
+    assert not found["passed"]
+    assert found["reasons"] == ["small: nothing of it could be judged"]
+    assert not judged([unknown, known], Gate(calibration_slope=0.4), NONE)["passed"]
+
+
+def test_one_patient_alone_is_no_lack_of_errors() -> None:
+    alone = interval(0.1, math.nan, math.nan)
+    found = judged([record(slope_loss=alone)], Gate(calibration_slope=0.4), NONE)
+    assert found["checks"][0]["passed"] is False
+    assert found["not_judged"] == []
 
 
 def test_a_share_varies_as_one_that_is_worse_by_the_margin_would() -> None:

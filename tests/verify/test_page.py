@@ -119,7 +119,7 @@ def gated(*checks: tuple[str, str, float, float]) -> dict[str, Any]:
     passed = all(each["passed"] for each in found)
     margins = {what: margin for _, what, _, margin in checks}
     reasons = [] if passed else ["onnx-int8: auc may be worse by 0.030 (margin 0.02)"]
-    return {"passed": passed, "alpha": 0.025, "margins": margins, "reasons": reasons, "checks": found}
+    return {"passed": passed, "alpha": 0.025, "margins": margins, "reasons": reasons, "not_judged": [], "checks": found}
 
 
 def test_the_gates_word_comes_first_with_what_may_be_lost_beside_each_margin() -> None:
@@ -138,6 +138,19 @@ def test_a_refusal_has_its_reasons_and_marks_what_fails() -> None:
     assert lines[1] == "- onnx-int8: auc may be worse by 0.030 (margin 0.02)."
     (section,) = (each for each in sections(found) if "margins" in each.title)
     assert section.rows[0] == ("onnx-int8", [("3.00 NO", ""), ("undefined", "")])
+
+
+def test_a_check_that_was_not_made_is_said_under_the_verdict_and_in_the_table() -> None:
+    gate = gated(("onnx-int8", "auc", 0.004, 0.02), ("onnx-int8", "calibration_slope", math.nan, 0.4))
+    gate["checks"][1]["passed"] = None
+    gate |= {"passed": True, "reasons": [], "not_judged": ["onnx-int8: calibration slope: not judged: too few errors"]}
+    lines = conclusions(record(gate=gate))
+    assert lines[0].endswith("by less than the margins, if at all, but for what follows:")
+    assert lines[1] == "- onnx-int8: calibration slope: not judged: too few errors."
+    (section,) = (each for each in sections(record(gate=gate)) if "margins" in each.title)
+    assert section.rows[0] == ("onnx-int8", [("0.40", ""), ("not judged", "")])
+    gate |= {"passed": False, "reasons": ["onnx-int8: auc may be worse by 0.030 (margin 0.02)"]}
+    assert lines[1] in conclusions(record(gate=gate))
 
 
 def test_calibration_operating_points_and_tests_have_tables_of_their_own() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edgefm.spec.task import Task, make_task
 from edgefm.verify.answers import Answers
-from edgefm.verify.columns import RARE, Column
+from edgefm.verify.columns import FEWEST, RARE, Column
 from edgefm.verify.intervals import bootstrap_intervals
 from edgefm.verify.scores import Scores
 from edgefm.verify.subgroups import notes, subgroups
@@ -114,6 +114,59 @@ def test_a_group_of_one_class_is_judged_by_what_it_has() -> None:
     )
     assert [group["enough"] for group in found["groups"]] == [["specificity"], ["sensitivity"], ["sensitivity"]]
     assert set(found["worst"]["m"]) == {"sensitivity"}  # of one group nothing is the worst
+
+
+def classes(kind: str, labels: np.ndarray) -> Answers:
+    """Of three classes or labels; `labels` as of the task."""
+    task = make_task(kind, ("a", "b", "c"))  # type: ignore[arg-type]
+    p = RANDOM.dirichlet(np.ones(3), len(labels))
+    decided = p >= 0.5 if kind == "multilabel" else p.argmax(axis=1)
+    return Answers(contender=contender("m", task=task), probabilities=p, decided=decided, embedding=None, cosine=None)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize(("count", "enough"), [(0, False), (1, False), (9, False), (10, True)])
+def test_of_several_classes_the_rarest_one_decides_whether_there_are_enough(kind: str, count: int, enough: bool) -> None:
+    truth = np.arange(N) % 2
+    truth[200:300], truth[:count] = 2, 2  # c: many in all, `count` in the first group
+    labels = truth if kind == "multiclass" else np.eye(3, dtype=int)[truth]
+    member = (np.arange(N) >= 150).astype(int)
+    found = subgroups([column(member, "A", "B")], [classes(kind, labels)], None, labels, np.arange(N), seed=0, draws=5)
+    first, second = (set(group["enough"]) for group in found[0]["groups"])
+    assert {"auc", "sensitivity", "balanced_accuracy", "f1"} <= second
+    assert ("sensitivity" in first) is ("auc" in first) is ("f1" in first) is enough
+    if kind == "multilabel":
+        assert "specificity" in first  # each label is absent from many
+    assert ("sensitivity" in found[0]["worst"]["m"]) is enough
+
+
+def test_of_negatives_the_rarest_decides_too_and_a_class_that_no_image_has_does_not() -> None:
+    labels = np.zeros((N, 3), int)
+    labels[:, 0], labels[::2, 1] = 1, 1
+    labels[:5, 0] = labels[200:240, 0] = 0  # 5 without a in the first group
+    member = (np.arange(N) >= 150).astype(int)
+    found = subgroups([column(member, "A", "B")], [classes("multilabel", labels)], None, labels, np.arange(N), seed=0, draws=5)
+    first, second = (set(group["enough"]) for group in found[0]["groups"])
+    assert "sensitivity" in first & second  # of a and b: nobody has c
+    assert "specificity" in second - first
+
+
+@pytest.mark.parametrize("patients", [1, FEWEST - 1, FEWEST])
+def test_rare_values_of_too_few_patients_have_no_numbers_and_move_none(patients: int) -> None:
+    who, member = np.arange(N), np.arange(N) % 2
+    member[:40], who[:40] = 2, np.arange(40) % patients
+    changed = np.where(member == 2, 1 - GOOD, GOOD)  # whoever is rare is decided otherwise
+    reference, other = answer("teacher", GOOD), answer("other", changed)
+    (found,) = subgroups([column(member, "A", "B", RARE)], [reference, other], reference, LABELS, who, seed=0, draws=20)
+    rare = found["groups"][2]
+    told = patients >= FEWEST
+    assert all(bool(rare[key]) is told for key in ("metrics", "difference", "flips"))
+    assert not rare["judged"]
+    assert rare["enough"] == []
+    assert RARE not in found["worst"]["other"].values()
+    assert found["chi_squared"]["other"]["df"] == (2 if told else 1)
+    assert np.isnan(found["chi_squared"]["other"]["p"]) is np.bool_(not told)
+    assert all(group["metrics"] for group in found["groups"][:2])
 
 
 def test_one_patient_has_numbers_and_no_intervals() -> None:
