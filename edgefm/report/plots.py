@@ -49,11 +49,17 @@ def in_full(metric: str) -> str:
 def margins(found: Record) -> list[Figure]:
     """The gate's checks: the loss and the worst that is possible as shares of the margin, for their units differ."""
     every = found["gate"]["checks"] if found["gate"] else []
-    checks = [each for each in every if known(each["worst"])]
+    drawn = {each["name"] for each in shown(found)}
+    told = {each["what"] for each in every if each["name"] in drawn and not each["passed"]}
+    checks = [  # of the others only what none of these tells
+        each
+        for each in every
+        if known(each["worst"]) and (each["name"] in drawn or not (each["passed"] or each["what"] in told))
+    ]
     if not checks:
         return []
     named = [(f"{each['name']}: {NAMES.get(each['what'], each['what'].replace('_', ' '))}", each) for each in every]
-    labels = [label for label, each in named if known(each["worst"])]
+    labels = [label for label, each in named if each in checks]
 
     def paint(drawing: Any) -> None:
         axes = drawing.subplots()
@@ -66,7 +72,7 @@ def margins(found: Record) -> list[Figure]:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(checks)), [plain_text(label) for label in labels])
         axes.set_ylim(len(checks) - 0.4, -0.6)
-        axes.set_xlabel("loss against the reference, as a share of the margin")
+        drawing.supxlabel("loss against the reference, as a share of the margin", fontsize="medium")
 
     rows = [
         (
@@ -81,7 +87,7 @@ def margins(found: Record) -> list[Figure]:
         Figure(
             "margins",
             "What may be lost. Dot: the loss as measured; line: to the worst that the images leave possible; bar: margin.",
-            f"{len(checks)} checks, each a loss with its worst case beside its margin. "
+            f"{len(every)} checks, each a loss with its worst case beside its margin. "
             + (f"Not within the margin: {', '.join(failed)}." if failed else "All worst cases are within their margins."),
             draw("margins", paint, 0.7 + 0.24 * len(checks)),
             Section(

@@ -147,6 +147,17 @@ def test_an_undefined_check_and_an_undefined_group_are_left_out_of_the_drawing()
     assert [name for name, _ in groups.forest(found)[0].numbers.rows] == ["ill", "C"]
 
 
+def test_the_gates_figure_leaves_out_what_repeats_and_shows_what_only_another_variant_fails() -> None:
+    found = full()
+    (figure,) = plots.margins(found)
+    assert "onnx-int8: AUC" not in figure.svg  # the second of its precision
+    assert len(figure.numbers.rows) == 6
+    (check,) = (each for each in found["gate"]["checks"] if (each["name"], each["what"]) == ("onnx-int8", "auc"))
+    check["passed"] = False
+    assert "onnx-int8: AUC" in plots.margins(found)[0].svg
+    assert "onnx-int8: flips" not in plots.margins(found)[0].svg
+
+
 def test_the_slopes_loss_is_told_in_times_and_never_in_points() -> None:
     found = full()
     slope = {"name": "onnx-int8", "what": "calibration_slope", "loss": 0.0, "worst": math.log(1.25), "margin": math.log(1.5)}
