@@ -13,6 +13,7 @@ import edgefm
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.spec.task import Task
+from edgefm.verify.curves import SPECIFICITIES
 from edgefm.views import show_verify
 
 from .bench.test_page import found as found_bench
@@ -183,3 +184,10 @@ def test_robustness_without_labels_or_of_an_embedding_is_refused(make_bundle: Ma
         edgefm.verify(make_bundle(task=BINARY), data=table(tmp_path, [{"file": "a.png", "split": "test"}]), robustness="xray")
     with pytest.raises(InputError, match="an embedding decides nothing"):
         edgefm.verify(make_bundle("embedding"), data=PHANTOM, robustness="xray")
+
+
+def test_a_curve_in_numbers_and_the_metric_are_one_definition(bundle: Path) -> None:
+    for each in edgefm.verify(bundle, data=PHANTOM)["variants"]:
+        at = dict(zip(SPECIFICITIES, each["roc"]["opacity"]["sensitivity_at"], strict=True))
+        for specificity in (0.9, 0.95):
+            assert at[specificity] == each["operating"][f"sensitivity_at_{specificity:g}_specificity"]["value"]
