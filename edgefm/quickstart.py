@@ -36,7 +36,7 @@ RECIPE = Recipe(
     ),
     quantize=QuantizeRecipe(calibration_images=128, minutes=1.0),
 )
-NAMES = ("teacher", "without_teacher", "student", "model.efm", "verify.json")
+NAMES = ("teacher", "without_teacher", "student", "model.efm", "report.json", "report.html")
 Report = Callable[[str], None]
 Bar = Callable[[float, float], None]
 
@@ -74,6 +74,7 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
         refused, verdict = _gate(folder / "model.efm")
         report("5/5  all of them answer for test images that none has seen, and for the clock")
         rows, example = _compare(folder, dataset.take(dataset.of("test")), recipe.seed, bar)
+        _report(folder, data, bar)
     return {
         "rows": rows,
         "refused": refused,
@@ -86,7 +87,7 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
 
 
 def _silent(line: str) -> None:
-    """The control arm's bundle only serves to measure it."""
+    """Lines that the road itself has told already, or that nobody reads here."""
 
 
 def _gate(bundle: Path) -> tuple[str | None, str]:
@@ -126,6 +127,34 @@ def _fit_teacher(dataset: Dataset, out: Path, recipe: Recipe, report: Report, ba
     )
 
 
+def _report(folder: Path, data: str | Path, bar: Bar) -> None:
+    """What `edgefm verify model.efm -d DATA -o OUT` writes: int8 and the other variants against the student's fp32."""
+    from .verification import verify
+
+    verify(
+        folder / "model.efm",
+        data,
+        against=None,
+        gate=None,
+        parity="variants",
+        seal=False,
+        robustness=None,
+        by=(),
+        with_cases=False,
+        bench=None,
+        split="test",
+        out=folder,
+        recipe=None,
+        sets=(),
+        seed=None,
+        trust_remote_code=False,
+        allow_refused=True,
+        force=False,
+        report=_silent,
+        bar=bar,
+    )
+
+
 def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One row per model: what it weighs, how right it is with intervals, what it changes, and how fast it is; and one answer.
 
@@ -135,7 +164,6 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
 
     from .bundle import open_bundle
     from .data import clusters
-    from .partial import write_atomically
     from .runtime.session import Session
     from .verification import torch_reference
     from .verify.answers import collect
@@ -157,7 +185,6 @@ def _compare(folder: Path, test: Dataset, seed: int, bar: Bar) -> tuple[list[dic
         records = statements(answers, answers[2 + own.index(student)], test.labels, clusters(test), seed=seed)
         sizes = _sizes(folder, bundles[0], bundles[1], [each.name for each in own], other)
     times = _times(folder, model, control, bar)
-    write_atomically(folder / "verify.json", _json(records))
     weights = _weights(folder)
     rows = []
     for record, size in zip(records, sizes):
@@ -225,9 +252,3 @@ def _weights(folder: Path) -> dict[str, float]:
     kinds = {"teacher": "teacher", "without teacher": "without_teacher", "student": "student"}
     modules = {kind: load_model(folder / name).module for kind, name in kinds.items()}
     return {kind: round(sum(each.numel() for each in module.parameters()) / 1e6, 2) for kind, module in modules.items()}
-
-
-def _json(records: list[dict[str, Any]]) -> bytes:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n"

@@ -178,6 +178,17 @@ def data_changes(data: DataRecipe) -> str:
     return ", ".join(f"data.{key}={value}" for key, value in msgspec.to_builtins(data).items() if value != usual[key])
 
 
+def changes(recipe: Recipe, base: Recipe, *groups: str) -> list[str]:
+    """What `--set` would make `recipe` of `base`, "data.val=0.3" each; of these groups of settings."""
+    found, usual = msgspec.to_builtins(recipe), msgspec.to_builtins(base)
+    return [
+        f"{group}.{key}={msgspec.json.encode(value).decode()}"
+        for group in groups
+        for key, value in found[group].items()
+        if value != usual[group][key]
+    ]
+
+
 def _read(file: Path, what: str = "recipe", example: str = "student: tiny") -> dict[str, Any]:
     try:
         text = file.read_text("utf-8-sig")

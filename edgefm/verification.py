@@ -62,7 +62,8 @@ def verify(
         ParityError: an answer that is not a finite number.
     """
     from .data import clusters
-    from .settings import load_gate, load_recipe
+    from .report.times import read_times
+    from .settings import changes, load_gate, load_recipe
     from .verify.columns import columns
     from .verify.gate import askable
     from .verify.robustness import plan
@@ -74,8 +75,9 @@ def verify(
         bundle = _open(path, allow_refused, opened)
         if with_cases and bundle.manifest.task.kind == "embedding":
             raise InputError(f"{path} decides nothing, so no case can be decided otherwise", do="leave --with-cases out")
-        times = None if bench is None else _bench(Path(bench), bundle.id)
-        settings = load_recipe(recipe, sets, base=recorded(bundle.manifest.recipe, "the bundle", report))
+        times = None if bench is None else read_times(Path(bench), bundle.id)
+        own = recorded(bundle.manifest.recipe, "the bundle", report)
+        settings = load_recipe(recipe, sets, base=own)
         dataset = _images(data, split, settings, bundle.manifest.task, report)
         who = clusters(dataset)
         parts, notes = columns(dataset.groups, by, who, named=dataset.patients is not None)
@@ -104,32 +106,14 @@ def verify(
             capped=parity == "all",
             modality=robustness,
         )
+    changed = changes(settings, own, "data", "preprocess")
+    found["asked"] = {"parity": parity, "settings": changed, "trust_remote_code": trust_remote_code}
     if times is not None:
         found["bench"] = times
     if out is not None:
         _write(out, found)
     if seal:
         report(f"sealed into {path} as {_sealed(path, found)}")
-    return found
-
-
-def _bench(path: Path, identity: str) -> dict[str, Any]:
-    """The times that `bench` wrote of this bundle. Raises `InputError` for another file, or of another bundle."""
-    import msgspec
-
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        known = {each["id"] for each in found["bundles"]}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})", do="choose another --bench") from error
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not what bench wrote", expected="a bench.json", do="choose another --bench") from error
-    if identity not in known:
-        raise InputError(
-            f"{path} holds times of {', '.join(sorted(each[:12] for each in known)) or 'no bundle'}",
-            expected=f"times of this bundle, {identity[:12]}",
-            do="measure them with edgefm bench",
-        )
     return found
 
 
@@ -265,10 +249,13 @@ def _check_folder(out: Path, force: bool) -> None:
         raise InputError(f"{out} is a file", expected="a folder", do="choose another -o")
     for name in (*FILES, CASES):
         check_output(out / name, force)
+        if (out / name).is_dir():
+            raise InputError(f"{out / name} is a folder", expected="a file of verify's", do="choose another -o")
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    """The files, each whole or not at all, first what cost minutes to measure. Cases from before are another model's."""
+    """The files, each whole or not at all, first what cost minutes to measure. Pages and cases from before go first of all:
+    they are another model's, and must not stand beside the record of this one if something fails on the way."""
     from .partial import write_atomically
     from .report.findings import page
     from .report.markdown import markdown
@@ -276,10 +263,10 @@ def _write(out: Path, found: dict[str, Any]) -> None:
     from .verify.cases import cases_csv
 
     record, *pages = FILES
+    for name in (*pages, CASES):
+        (out / name).unlink(missing_ok=True)
     write_atomically(out / record, _json(found))
-    if found["cases"] is None:
-        (out / CASES).unlink(missing_ok=True)
-    else:
+    if found["cases"] is not None:
         write_atomically(out / CASES, cases_csv(found["cases"], found["task"]["labels"]))
     shown = page(found)
     for name, text in zip(pages, (markdown(shown), html(shown))):

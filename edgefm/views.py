@@ -196,7 +196,7 @@ def _quickstart_lines(found: dict[str, Any]) -> list[str]:
         f"without teacher   {paths['without_teacher']}",
         f"student           {paths['student']}",
         f"bundle            {paths['model.efm']}",
-        f"all metrics       {paths['verify.json']}",
+        f"report            {paths['report.html']}",
         *([] if found["refused"] else ["", f"Next: edgefm run {paths['model.efm']} IMAGES"]),
     ]
 

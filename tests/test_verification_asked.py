@@ -13,6 +13,7 @@ import edgefm
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.spec.task import Task
+from edgefm.verify.curves import SPECIFICITIES
 from edgefm.views import show_verify
 
 from .bench.test_page import found as found_bench
@@ -88,17 +89,67 @@ def test_the_report_shows_the_times_of_this_bundle_and_refuses_those_of_another(
     file.write_text(json.dumps(times))
     with pytest.raises(InputError, match=r"holds times of 0123456789ab; expected times of this bundle"):
         edgefm.verify(bundle, data=PHANTOM, bench=file)
-    file.write_text("[]")
-    with pytest.raises(InputError, match="is not what bench wrote"):
-        edgefm.verify(bundle, data=PHANTOM, bench=file)
+    for text in ("[]", "{}", '{"bundles": []}'):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"holds no findings of bench; expected a bench\.json or a history\.jsonl"):
+            edgefm.verify(bundle, data=PHANTOM, bench=file)
     with pytest.raises(InputError, match="cannot be read"):
         edgefm.verify(bundle, data=PHANTOM, bench=tmp_path / "absent.json")
     with open_bundle(bundle) as opened:
         times["bundles"][0]["id"] = opened.id
-    file.write_text(json.dumps(times))
+    file = tmp_path / "history.jsonl"  # of which the last line counts
+    file.write_text(json.dumps(found_bench()) + "\n" + json.dumps(times) + "\n")
     edgefm.verify(bundle, data=PHANTOM, bench=file, out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["bench"] == times
     assert 'id="latency"' in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("missing", ["bundles", "runs", "load", "device"])
+def test_times_that_the_report_could_not_show_are_refused_before_anything_is_measured(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("edgefm.verify.verdict.verdict", None)
+    times = found_bench()
+    with open_bundle(bundle) as opened:
+        times["bundles"][0]["id"] = opened.id
+    del times[missing]
+    (tmp_path / "bench.json").write_text(json.dumps(times))
+    with pytest.raises(InputError, match=f"is not what this version of bench writes .*{missing}"):
+        edgefm.verify(bundle, data=PHANTOM, bench=tmp_path / "bench.json")
+
+
+def test_pages_of_another_model_do_not_stay_beside_a_record_whose_pages_cannot_be_made(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("report.json", "report.md", "report.html", "flipped.csv"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr("edgefm.report.findings.page", lambda found: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        edgefm.verify(bundle, data=PHANTOM, out=tmp_path, force=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    assert json.loads((tmp_path / "report.json").read_text())["variants"]
+
+
+def test_a_folder_in_the_place_of_a_page_is_refused_at_the_start(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(InputError, match=r"report\.md is a folder"):
+        edgefm.verify(bundle, data=PHANTOM, out=tmp_path, force=True)
+
+
+def test_what_was_asked_for_is_in_the_record_and_in_the_commands(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("data: {broken: skip}\nstudent: tiny\n")
+    settings = ("data.val=0.3", "data.label=label")  # the latter is the default
+    out, recipe = tmp_path / "out", tmp_path / "r.yaml"
+    found = edgefm.verify(bundle, data=PHANTOM, parity="all", out=out, set=settings, recipe=recipe)
+    assert found["asked"] == {
+        "parity": "all", "settings": ["data.val=0.3", 'data.broken="skip"'], "trust_remote_code": False
+    }  # fmt: skip
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert """--set data.val=0.3 --set 'data.broken="skip"' --parity all --by scanner -o proof""" in text
+    assert str(tmp_path) not in text
+    again = edgefm.verify(bundle, data=PHANTOM, parity="all", set=tuple(found["asked"]["settings"]))
+    assert json.dumps(again) == json.dumps(found)
+    assert edgefm.verify(bundle, data=PHANTOM)["asked"]["settings"] == []
 
 
 def test_robustness_is_measured_where_it_is_asked_for_and_says_first_what_it_costs(
@@ -133,3 +184,10 @@ def test_robustness_without_labels_or_of_an_embedding_is_refused(make_bundle: Ma
         edgefm.verify(make_bundle(task=BINARY), data=table(tmp_path, [{"file": "a.png", "split": "test"}]), robustness="xray")
     with pytest.raises(InputError, match="an embedding decides nothing"):
         edgefm.verify(make_bundle("embedding"), data=PHANTOM, robustness="xray")
+
+
+def test_a_curve_in_numbers_and_the_metric_are_one_definition(bundle: Path) -> None:
+    for each in edgefm.verify(bundle, data=PHANTOM)["variants"]:
+        at = dict(zip(SPECIFICITIES, each["roc"]["opacity"]["sensitivity_at"], strict=True))
+        for specificity in (0.9, 0.95):
+            assert at[specificity] == each["operating"][f"sensitivity_at_{specificity:g}_specificity"]["value"]

@@ -19,7 +19,7 @@ FOUND = {
     "verdict": "the gate says yes, on 6 images, which can prove little",
     "seconds": 60.0,
     "example": {"image": "0.png", "label": "ill", "probabilities": {"well": 0.25, "ill": 0.75}, "variant": "onnx-int8"},
-    "paths": {"teacher": "a", "student": "b", "without_teacher": "d", "model.efm": "c", "verify.json": "e"},
+    "paths": {"teacher": "a", "student": "b", "without_teacher": "d", "model.efm": "c", "report.html": "e"},
     "images": {"test": 100},
 }
 
@@ -124,6 +124,7 @@ def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
     assert "2 of 100" in text
     assert "\nThe gate says yes, on 6 images, which can prove little.\n" in text
     assert "Next: edgefm run c" in text
+    assert "report            e\n" in text
     assert show_quickstart({**FOUND, "refused": "6 of 90 decisions change"}, as_json=False) == 3
     text = capsys.readouterr().out
     assert "The gate refused int8: 6 of 90 decisions change" in text

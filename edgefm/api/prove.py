@@ -11,6 +11,8 @@ from typing import Any, Literal
 from ..progress import Bar
 from .settled import say
 
+RUNS = 100
+
 
 def verify(
     bundle: str | Path,
@@ -101,7 +103,7 @@ def bench(
     against: str | None = None,
     out: str | Path | None = None,
     image: str | Path | None = None,
-    runs: int = 100,
+    runs: int = RUNS,
     threads: int | None = None,
     profile: str | None = None,
     throughput: bool = False,
@@ -115,7 +117,8 @@ def bench(
     Every variant that can run here answers for one image, in turn with the others, each in a process of its own: warm and from
     a new process, from the file to the answer and the model alone. A contender that fails is named, the others are measured,
     and the exit code is 2. With --profile a device is imitated as far as this machine can, and the exit code is 5 if its budget
-    is not met: by the fastest variant of each bundle, for p95 by the end of its interval.
+    is not met: by the fastest variant of each bundle, for p95 by the end of its interval. Fewer than 60 runs have no such
+    interval: a p95 within the budget is then not called met, and the exit code is 5, too.
 
     Args:
         bundles: the .efm files; with --compare two bench.json or history.jsonl (of which the last line counts), old and new.
@@ -142,7 +145,10 @@ def bench(
 
     paths = [Path(bundles)] if isinstance(bundles, (str, Path)) else [Path(each) for each in bundles]
     if compare:
-        return _compared(paths, {"out": out, "against": against, "image": image, "profile": profile})
+        given = {"out": out, "against": against, "image": image, "profile": profile, "threads": threads}
+        given |= {"runs": None if runs == RUNS else runs, "throughput": throughput or None, "force": force or None}
+        given |= {"trust-remote-code": trust_remote_code or None, "allow-refused": allow_refused or None}
+        return _compared(paths, given)
     folder = None if out is None else Path(out)
     device = None
     if profile is not None:

@@ -5,6 +5,7 @@ Not the measuring (`compare.py`), not the page (`page.py`), and no rival of its 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from .contender import NO_LIMITS, Contender
 from .energy import NOT_READABLE, Meter
 from .machine import Watch, disturbance, machine
 from .noise import noise_floor, widened
+from .paths import without_paths
 from .profile import Imitation, imitate, judge
 
 NO_BF16 = "the device has no bf16"
@@ -85,7 +87,7 @@ def bench(
             entered, without = _entrants(opened, label, bf16=acted is None or acted.bf16)
             owned.append((path.name, {each.name for each in entered}))
             contenders += entered
-            left_out |= without
+            left_out |= {name: without_paths(reason) for name, reason in without.items()}
             bundles.append({"file": path.name, "id": opened.id, "bytes": path.stat().st_size, "name": opened.manifest.name})
     if not contenders:
         raise InputError(f"nothing can run here: {_list(left_out)}", do="see edgefm doctor")
@@ -168,13 +170,15 @@ def _judged(
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """What tells the bundles apart: nothing for one, file names, or paths where names repeat."""
+    """What tells the bundles apart: nothing for one, file names, and a number where those repeat: no folder's name."""
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise InputError("a bundle is named twice", do="name each once")
     names = [path.name for path in paths]
     if len(paths) == 1:
         return [""]
-    return [f"{name} " for name in (names if len(set(names)) == len(names) else map(str, paths))]
+    if len(set(names)) == len(names):
+        return [f"{name} " for name in names]
+    return [f"{name} ({number}) " for number, name in enumerate(names, 1)]
 
 
 def _entrants(bundle: Bundle, label: str, *, bf16: bool) -> tuple[list[Contender], dict[str, str]]:
@@ -195,6 +199,7 @@ def _entrants(bundle: Bundle, label: str, *, bf16: bool) -> tuple[list[Contender
             },
             known={
                 "bundle": bundle.path.name,
+                "bundle_id": bundle.id,
                 "variant": each.name,
                 "bytes": sum(entries[file].size for graph in each.variant.graphs.values() for file in graph.files),
             },
@@ -207,7 +212,8 @@ def _entrants(bundle: Bundle, label: str, *, bf16: bool) -> tuple[list[Contender
 
 
 def _image(given: Path | None, folder: Path, draw: Callable[[int], np.ndarray], side: int) -> tuple[Path, dict[str, Any]]:
-    """The file that all answer for, and what is said of it."""
+    """The file that all answer for, and what is said of it: no name, but the SHA-256 of its bytes, of a generated one that of
+    its pixels, for how a PNG is packed is the libraries' own."""
     file = given
     if file is None:
         from PIL import Image
@@ -215,7 +221,14 @@ def _image(given: Path | None, folder: Path, draw: Callable[[int], np.ndarray], 
         file = folder / "generated.png"
         Image.fromarray(draw(side)).save(file)
     pixels = decode(file)
-    return file, {"kind": file.suffix, "shape": list(pixels.shape), "dtype": str(pixels.dtype), "generated": given is None}
+    content = pixels.tobytes() if given is None else file.read_bytes()
+    return file, {
+        "kind": file.suffix,
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
+        "generated": given is None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def _list(reasons: dict[str, str]) -> str:

@@ -2,9 +2,9 @@
 
 Not a measurement. Nothing is compared that was not measured alike: on this machine, with these threads, image and profile.
 
-A time has changed where the two intervals do not meet: those of the medians with the machine's noise floor on both sides
-(`noise.py`), those of p95, and for starts the range of all of them. Peak memory has
-changed from `MEMORY` on, files from one byte on.
+A time has changed where the two intervals do not meet: those of the medians and of p95 with the machine's noise floor on both
+sides (`noise.py`), and for starts the range of all of them. Peak memory has changed from `MEMORY` on, files from one byte on.
+An image is the same if its content is (`sha256`), whatever it is called; a finding that tells no content is like no other.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
+from .noise import quoted, widened
 
 MEMORY = 0.10  # share; the peaks of one bundle differ by a few percent from process to process
 FIXED: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "machine": lambda found: _machine(found["machine"]),
     "threads": lambda found: found["threads"],
-    "image": lambda found: found["image"],
+    "image": lambda found: found["image"] if "sha256" in found["image"] else object(),
     "device profile": lambda found: found.get("device") and [found["device"]["name"], found["device"]["profile"]],
 }
 SHOWN = ("cpu", "features", "physical_cores", "usable_threads", "cgroup_quota", "frequency", "memory_gib", "caps")
@@ -47,7 +48,12 @@ def change(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             do="measure both here, beside each other: edgefm bench OLD.efm NEW.efm",
         )
     before, after = (_ran(found) for found in (old, new))
-    lines = [_compared(name, line) for name in before if name in after for line in _lines(before[name], after[name])]
+    lines = [
+        _compared(name, line)
+        for name in before
+        if name in after
+        for line in _lines(before[name], after[name], old["noise"], new["noise"])
+    ]
     return {
         "lines": lines,
         "added": [name for name in after if name not in before],
@@ -60,12 +66,14 @@ def change(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lines(old: dict[str, Any], new: dict[str, Any]) -> list[Line]:
+def _lines(old: dict[str, Any], new: dict[str, Any], *noise: dict[str, Any] | None) -> list[Line]:
+    """What can be compared of one contender. noise: the floor of the old and of the new finding."""
     lines: list[Line] = []
     for word in ("answer", "model"):
         one, two = old[word], new[word]
-        lines.append((f"{word} p50", "ms", one["p50"], two["p50"], _stated(one), _stated(two)))
-        lines.append((f"{word} p95", "ms", one["p95"], two["p95"], one.get("p95_interval"), two.get("p95_interval")))
+        lines.append((f"{word} p50", "ms", one["p50"], two["p50"], quoted(one), quoted(two)))
+        tails = [widened(each.get("p95_interval"), floor) for each, floor in zip((one, two), noise, strict=True)]
+        lines.append((f"{word} p95", "ms", one["p95"], two["p95"], *tails))
     for kind in ("first", "again"):
         if kind in old["start"] and kind in new["start"]:
             one, two = old["start"][kind], new["start"][kind]
@@ -146,11 +154,6 @@ def _number(value: float) -> str:
 
 def _ran(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in found["contenders"] if "error" not in each}
-
-
-def _stated(timing: dict[str, Any]) -> Sequence[float] | None:
-    found: Sequence[float] | None = timing.get("stated") or timing["interval"]
-    return found
 
 
 def _machine(facts: dict[str, Any]) -> list[Any]:

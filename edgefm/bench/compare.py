@@ -23,6 +23,7 @@ from ..errors import InputError
 from .contender import NO_LIMITS, Contender, Limits, Started
 from .energy import NOT_READABLE, Meter
 from .latency import alternate, median, timing, turned
+from .paths import without_paths
 from .serve import STAGES
 
 STARTS = 5  # of a new process, each kind
@@ -57,7 +58,7 @@ class _Measured:
         try:
             return self._started(cache)
         except InputError as error:
-            self.error = str(error).rstrip(".")
+            self.error = self._why(error)
         if self.limits.environment and not any(self.starts.values()):  # it may be the cap that it cannot bear
             self.limits = replace(self.limits, environment={})
             with suppress(InputError):
@@ -106,7 +107,7 @@ class _Measured:
             try:
                 taken = self.process.batches(size, many)
             except InputError as error:
-                self.more["throughput_stopped"] = f"{size} images on {many} threads: {str(error).rstrip('.')}"
+                self.more["throughput_stopped"] = f"{size} images on {many} threads: {self._why(error)}"
                 return
             if taken:
                 rate = round(1e3 * size / median(taken), 2)
@@ -117,8 +118,15 @@ class _Measured:
             try:
                 return what(self.process)
             except InputError as error:
-                self.error = str(error).rstrip(".")
+                self.error = self._why(error)
         return None
+
+    def _why(self, error: InputError) -> str:
+        """The sentence of an error, for a record that leaves the machine: the image has no name there."""
+        names = {str(path): "the image" for path in (self.image, self.image.absolute(), self.image.name)}
+        if "path" in self.contender.settings:
+            names[str(self.contender.settings["path"])] = Path(self.contender.settings["path"]).name
+        return without_paths(str(error).rstrip("."), names)
 
     def record(self, times: Mapping[Word, list[float]]) -> dict[str, Any]:
         """What is known of it beforehand, and either `error` or the measurements."""

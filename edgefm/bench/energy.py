@@ -54,7 +54,8 @@ class Meter:
         looked = start - SAMPLE
         while (now := time.perf_counter()) < start + self.seconds:
             if self._batteries and not self._packages and now >= looked + SAMPLE:
-                samples.append(sum(_watts(each) or 0.0 for each in self._batteries))
+                told = [_watts(each) for each in self._batteries]
+                samples.append(None if None in told else sum(filter(None, told)))
                 looked = now
             call()
             n += 1
@@ -76,19 +77,20 @@ class Meter:
 
 
 def _mean(samples: list[float | None], passed: float) -> float | None:
-    known = [each for each in samples if each]
+    """Joules over `passed` seconds; None where one reading is missing: without it the rest would be of other seconds."""
+    known = [each for each in samples if each is not None]
     return sum(known) / len(known) * passed if len(known) == len(samples) and known else None
 
 
 def _watts(folder: Path) -> float | None:
-    """Power drawn from a battery that is being emptied."""
+    """Power drawn from a battery that is being emptied; None where it does not tell, and 0 W is none that powers a machine."""
     if _text(folder / "type") != "Battery" or _text(folder / "status") != "Discharging":
         return None
     power = _number(folder / "power_now")
-    if power is not None:
-        return power / 1e6
-    current, voltage = _number(folder / "current_now"), _number(folder / "voltage_now")
-    return None if current is None or voltage is None else current * voltage / 1e12
+    if power is None:
+        current, voltage = _number(folder / "current_now"), _number(folder / "voltage_now")
+        power = None if current is None or voltage is None else current * voltage / 1e6
+    return power / 1e6 if power else None
 
 
 def _number(path: Path) -> float | None:

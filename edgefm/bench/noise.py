@@ -14,7 +14,7 @@ medians of ten answers, which are less sure than one of a hundred.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # degrees of freedom 1 to 10
@@ -43,6 +43,12 @@ def widened(interval: Sequence[float] | None, noise: dict[str, Any] | None) -> t
         return None
     share = noise["share"] if noise else 0.0
     return round(interval[0] / (1 + share), 4), round(interval[1] * (1 + share), 4)
+
+
+def quoted(timing: Mapping[str, Any]) -> Sequence[float] | None:
+    """The one interval of a median that is shown and compared: `stated`, the widened one, where the floor is known."""
+    found: Sequence[float] | None = timing.get("stated") or timing["interval"]
+    return found
 
 
 def _t(freedom: int) -> float:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..partial import check_output, write_atomically
 from .energy import NOT_READABLE
 from .history import NAME, append
+from .noise import quoted
 from .serve import STAGES
 
 FILES = ("bench.json", "bench.md")
@@ -59,7 +60,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
             each["name"],
             each["precision"],
             _figure(each["answer"]["p50"]),
-            _interval(_stated(each)),
+            _interval(quoted(each["answer"])),
             *[_figure(each["answer"][name]) for name in tail],
             f"{each['ratio']:.2f}",
             _figure(each["model"]["p50"]),
@@ -115,12 +116,17 @@ def _budgets(device: dict[str, Any] | None) -> list[Table]:
             BUDGETS[each["name"]][0],
             f"{each['limit']:g} {BUDGETS[each['name']][1]}",
             f"{_figure(each['found'])}" + (f", at most {_figure(each['upper'])}" if each["upper"] else ""),
-            "met" if each["met"] else "not met",
+            _met(each),
         )
         for verdict in (device["verdicts"] if device else ())
         for each in verdict["budgets"]
     ]
     return [((f"budget of {device['name']}", "what", "limit", "found here", ""), rows)] if device and rows else []
+
+
+def _met(budget: dict[str, Any]) -> str:
+    """Whether a budget is met: yes, no, or that so few runs do not tell."""
+    return f"needs {budget['needs']} runs" if budget["met"] is None else "met" if budget["met"] else "not met"
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
@@ -152,11 +158,15 @@ def _device(device: dict[str, Any] | None) -> list[str]:
         return []
     lines = []
     for each in device["verdicts"]:
-        missed = [BUDGETS[one["name"]][0] for one in each["budgets"] if not one["met"]]
+        missed = [BUDGETS[one["name"]][0] for one in each["budgets"] if one["met"] is False]
+        open_ = [f"{BUDGETS[one['name']][0]} {_met(one)}" for one in each["budgets"] if one["met"] is None]
         if each["contender"] is None:
             lines.append(f"{each['bundle']} does not run within the limits of {device['name']}.")
         elif missed:
             lines.append(f"{each['bundle']} does not meet the budget of {device['name']}: {', '.join(missed)}.")
+        elif open_:
+            here = f"{each['bundle']} was not shown to meet the budget of {device['name']}"
+            lines.append(f"{here}: {', '.join(open_)}, and had {each['runs']}.")
         else:
             lines.append(f"{each['bundle']} meets the budget of {device['name']}, as far as it is imitated here.")
     lines += [f"Imitated: {each}." for each in device["imitated"]]
@@ -204,18 +214,13 @@ def _source(energy: dict[str, Any]) -> str:
     return {"rapl": "the processor package's counter (RAPL)", "battery": "the battery's power"}[energy["source"]] + idle
 
 
-def _stated(record: dict[str, Any]) -> Sequence[float] | None:
-    found: Sequence[float] | None = record["answer"]["stated"]
-    return found
-
-
 def _p50(record: dict[str, Any]) -> float:
     return float(record["answer"]["p50"])
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two medians' intervals meet; unknown intervals do."""
-    first, second = _stated(one), _stated(other)
+    first, second = quoted(one["answer"]), quoted(other["answer"])
     return not (first and second) or (first[0] <= second[1] and second[0] <= first[1])
 
 

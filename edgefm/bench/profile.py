@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ..runtime.cpu import usable_threads
 from ..runtime.instructions import SETS, openvino_cap
 from ..spec.device import Device
+from .bootstrap import P95_FEWEST
 from .contender import Limits
 from .machine import CPUS
 
@@ -107,19 +108,21 @@ def judge(device: Device, entered: Sequence[tuple[str, Sequence[dict[str, Any]]]
 
     Returns:
         One record per bundle: `bundle`; `contender`, the one with the smallest p50 from file to answer, None if none ran;
-        `met`; `budgets`, records of `name` (as in `spec.device.Budget`), `limit`, `found`, `upper` (the end of p95's interval,
-        which decides; None elsewhere and without an interval), `met`.
+        `met`, whether all budgets are; `runs`, how often it answered; `budgets`, records of `name` (see `spec.device.Budget`),
+        `limit`, `found`, `upper` (the end of p95's interval, which decides; None elsewhere and without an interval), `met`:
+        None where a p95 within the limit has no interval, which is no proof, and then `needs`, the runs that give one.
     """
     verdicts = list[dict[str, Any]]()
     for file, records in entered:
         ran = [each for each in records if "error" not in each]
         if not ran:
-            verdicts.append({"bundle": file, "contender": None, "met": False, "budgets": []})
+            verdicts.append({"bundle": file, "contender": None, "met": False, "runs": 0, "budgets": []})
             continue
         best = min(ran, key=lambda each: float(each["answer"]["p50"]))
         budgets = _held(device, best)
         met = all(each["met"] for each in budgets)
-        verdicts.append({"bundle": file, "contender": best["name"], "met": met, "budgets": budgets})
+        runs = best["answer"]["n"]
+        verdicts.append({"bundle": file, "contender": best["name"], "met": met, "runs": runs, "budgets": budgets})
     return verdicts
 
 
@@ -137,8 +140,10 @@ def _held(device: Device, record: dict[str, Any]) -> list[dict[str, Any]]:
     for name, (found, upper) in values.items():
         limit = getattr(device.budget, name)
         if limit is not None and found is not None:
-            met = (found if upper is None else upper) <= limit
-            held.append({"name": name, "limit": limit, "found": found, "upper": upper, "met": met})
+            within = (found if upper is None else upper) <= limit
+            each = {"name": name, "limit": limit, "found": found, "upper": upper, "met": within}
+            few = name == "latency_p95_ms" and upper is None and within
+            held.append(each | {"met": None, "needs": P95_FEWEST} if few else each)
     return held
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..bench.noise import quoted
 from ..verify.cells import Cell, measured, plain
 from ..verify.section import NAMES, Section
 from .axes import ends, legend, plain_text
@@ -26,7 +27,10 @@ def pareto(found: Record) -> list[Figure]:
         return []
     times = _times(found)
     axis = [("files, MB", sizes)] + ([("model alone, ms (median)", times)] if times else [])
-    outside = [each for each in found["variants"] if each["name"] not in sizes and metric in each["metrics"]]
+    # what runs under a cap is a variant once more, as another processor would run it, and no rival
+    outside = [
+        each for each in found["variants"] if each["reference"] and each["name"] not in sizes and metric in each["metrics"]
+    ]
     best = {title: _front(points, metric, cost) for title, cost in axis}
 
     def paint(drawing: Any) -> None:
@@ -95,8 +99,8 @@ def latency(found: Record) -> list[Figure]:
                 time, y = each[kind], row + 0.24 * (number - 0.5)
                 colour, last = SERIES[number], time["p99"] or time["p95"]
                 axes.plot([time["p50"], last], [y, y], color=colour, linewidth=1.2, linestyle=DASHES[2])
-                if time["interval"]:
-                    axes.plot(time["interval"], [y, y], color=colour, linewidth=6, alpha=0.45, solid_capstyle="butt")
+                if quoted(time):
+                    axes.plot(quoted(time), [y, y], color=colour, linewidth=6, alpha=0.45, solid_capstyle="butt")
                 label = title if not row else None
                 axes.plot([time["p50"]], [y], marker=MARKERS[number], color=colour, markersize=5, label=label, linestyle="none")
                 for name, mark in (("p95", "|"), ("p99", "4")):
@@ -112,14 +116,16 @@ def latency(found: Record) -> list[Figure]:
     for each in ran:
         for kind, title in kinds:
             time = each[kind]
-            interval = "" if not time["interval"] else f"{time['interval'][0]:.2f}-{time['interval'][1]:.2f}"
+            ends_at = quoted(time)
+            interval = "" if ends_at is None else f"{ends_at[0]:.2f}-{ends_at[1]:.2f}"
             rest = [plain(None if time[name] is None else f"{time[name]:.2f}") for name in ("p95", "p99")]
             rows.append((each["name"], [plain(title), (f"{time['p50']:.2f}", interval), *rest, plain(time["n"])]))
     medians = ", ".join(f"{each['name']} {each['answer']['p50']:.2f}" for each in ran)
     return [
         Figure(
             "latency",
-            "Times of loaded models. Dot: median, in its 95 % interval; dotted: to the 95th percentile (bar), 99th (cross).",
+            "Times of loaded models. Dot: median, in its 95 % interval with the machine's noise; dotted: to the 95th "
+            "percentile, a bar, or to the 99th, a cross.",
             f"Times of {len(ran)} contenders. Medians from file to answer, in milliseconds: {medians}.",
             draw("latency", paint, 1.1 + 0.42 * len(ran)),
             Section("Times, ms", ["what", "median", "p95", "p99", "runs"], rows),
@@ -128,13 +134,12 @@ def latency(found: Record) -> list[Figure]:
 
 
 def _times(found: Record) -> dict[str, tuple[float, float, float]]:
-    """Low, median and high milliseconds of the model alone, by the variants of this very bundle."""
+    """Low, median and high milliseconds of the model alone, by the variants of this very bundle: its id tells."""
     bench, times = found.get("bench") or {}, {}
-    files = {each["file"] for each in bench.get("bundles", []) if each["id"] == found["bundle"]["id"]}
     for each in bench.get("contenders", []):
-        if "error" not in each and each.get("bundle") in files:
+        if "error" not in each and each.get("bundle_id") == found["bundle"]["id"]:
             time = each["model"]
-            low, high = time["interval"] or (time["p50"], time["p50"])
+            low, high = quoted(time) or (time["p50"], time["p50"])
             times[each["variant"]] = (low, time["p50"], high)
     return times
 

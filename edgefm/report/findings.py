@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 from ..bench.page import circumstances
 from ..bench.page import sentences as bench_sentences
 from ..bench.page import tables as bench_tables
-from ..spec.gate import Gate
 from ..verify.cells import plain
 from ..verify.page import conclusions, count, introduction, sections, verdict_lines
 from ..verify.section import Section
 from . import cost, groups, plots, tables
+from .again import commands, named
 from .figures import Figure
 
 Record = Mapping[str, Any]
 CASES = 500  # rows of the page; the record has all
+NAMED = 4  # variants in a sentence; the tables have all
 
 
 class Chapter(NamedTuple):
@@ -61,40 +62,57 @@ def page(found: Record) -> Page:
         found: as `verify.verdict.verdict` returns it, with these where they were measured: `subgroups`, `robustness`, `cases`
             (see `tables.py`), and `bench`, as `bench.bench.bench` returns it.
     """
-    word, sentence = verdict(found)
+    word, sentence, reasons = verdict(found)
     chapters = [each for each in _chapters(found) if each.text or each.figures or each.tables or each.commands]
     return Page(
         title=f"Verification of {found['bundle']['name']}",
         word=word,
         sentence=sentence,
-        reasons=[line.removeprefix("- ") for line in verdict_lines(found)[1:]],
+        reasons=reasons,
         facts=introduction(found),
         chapters=chapters,
     )
 
 
-def verdict(found: Record) -> tuple[str, str]:
-    """The word and the sentence that stand on top; the worst comes first."""
+def verdict(found: Record) -> tuple[str, str, list[str]]:
+    """The word and the sentence that stand on top, and the reasons for that word and no other; the worst comes first."""
     name, data, reference = found["bundle"]["name"], found["data"], found["reference"]
     images = count(data["images"], "image") + (f" of {count(data['groups'], 'patient')}" if data["by"] == "patient" else "")
     if not found["parity"]["passed"]:
-        return "broken", f"{name} must not be used on this machine: its engines disagree, or contradict what it should answer."
+        sentence = f"{name} must not be used on this machine: its engines disagree, or contradict what it should answer."
+        return "broken", sentence, [f"{reason}." for reason in found["parity"]["reasons"]]
     if found["bundle"]["refused"]:
-        return "refused", f"{name} was refused when it was built, and must not be used: {found['bundle']['refused']}."
+        return "refused", f"{name} was refused when it was built, and must not be used: {found['bundle']['refused']}.", []
     gate = found["gate"]
     if gate is None:
-        return "no verdict", f"Whether {name} may be used was not asked: it was measured on {images}, without a gate."
+        return "no verdict", f"Whether {name} may be used was not asked: it was measured on {images}, without a gate.", []
     number = sum(each["passed"] is not None for each in gate["checks"])
     unknown = len(gate["checks"]) - number
     but = f" {count(unknown, 'check')} could not be made: too few errors." if unknown else ""
     checks = f"all {number} checks stay" if number > 1 else "the one check stays"
+    not_judged = _together(gate.get("not_judged", ()), found["variants"])
     if gate["passed"]:
-        return "pass", f"{name} may take the place of {reference}: on {images}, {checks} within the margin.{but}"
+        return "pass", f"{name} may take the place of {reference}: on {images}, {checks} within the margin.{but}", not_judged
     failed = sum(each["passed"] is False for each in gate["checks"])
-    return "refused", (
+    sentence = (
         f"{name} may not take the place of {reference}: on {images}, {failed} of {count(number, 'check')} "
         f"could not be shown to stay within the margin.{but}"
     )
+    return "refused", sentence, _together(gate["reasons"], found["variants"]) + not_judged
+
+
+def _together(reasons: Sequence[str], variants: Sequence[Record]) -> list[str]:
+    """What fails alike in several variants, said once with their names, the first `NAMED` of them."""
+    names = sorted((each["name"] for each in variants), key=len, reverse=True)
+    whose: dict[str, list[str]] = {}
+    for reason in reasons:
+        name = next((each for each in names if reason.startswith(f"{each}: ")), "")
+        whose.setdefault(reason.removeprefix(f"{name}: "), []).append(name)
+    lines = []
+    for what, them in whose.items():
+        rest = f" and {len(them) - NAMED} more" if len(them) > NAMED else ""
+        lines.append(f"{', '.join(them[:NAMED])}{rest}: {what}." if any(them) else f"{what}.")
+    return lines
 
 
 def _chapters(found: Record) -> Iterator[Chapter]:
@@ -111,13 +129,8 @@ def _chapters(found: Record) -> Iterator[Chapter]:
         if variants
         else []
     )
-    yield Chapter(
-        "gate",
-        "The gate",
-        ["The worst loss that the images leave possible has to be smaller than the margin."] if found["gate"] else [],
-        plots.margins(found),
-        take("gate"),
-    )
+    checks, margins = take("gate"), plots.margins(found)
+    yield Chapter("gate", "The gate", _gate(found), margins, [] if margins else checks)
     yield Chapter("accuracy", "Accuracy and cost", [], cost.pareto(found), take("accuracy"))
     curves = plots.roc(found)
     yield Chapter("roc", "ROC curves", few if curves else [], curves, [])
@@ -129,12 +142,22 @@ def _chapters(found: Record) -> Iterator[Chapter]:
         "robustness", "Robustness", _robustness(found), groups.heat_map(found), take("robustness") + tables.robustness(found)
     )
     yield Chapter("cases", "Changed cases", _cases(found), [], tables.cases(found, CASES))
-    yield _latency(found)
+    yield latency(found.get("bench"))
     yield Chapter("parity", "Parity and notes", _remarks(found), [], take("parity"))
     yield Chapter("more", "More tables", [], [], [each for rest in by_topic.values() for each in rest])
     yield Chapter("lineage", "Where it comes from", _licences(found), [], tables.lineage(found))
     yield Chapter("machine", "What measured it", _machine(found))
-    yield Chapter("again", "Measure it again", _again(found), commands=commands(found))
+    yield Chapter("again", "Measure it again", named(found), commands=commands(found))
+
+
+def _gate(found: Record) -> list[str]:
+    """How it judges; and what it said, where something worse stands on top."""
+    if not found["gate"]:
+        return []
+    rule = "The worst loss that the images leave possible has to be smaller than the margin."
+    if found["parity"]["passed"] and not found["bundle"]["refused"]:
+        return [rule]
+    return [rule, *(line.removeprefix("- ") for line in verdict_lines(found))]
 
 
 def _subgroups(found: Record) -> list[str]:
@@ -160,14 +183,14 @@ def _cases(found: Record) -> list[str]:
     return [f"Changed decisions: {len(cases):,}, the largest change of probability first.{rest}"]
 
 
-def _latency(found: Record) -> Chapter:
-    bench = found.get("bench")
+def latency(bench: dict[str, Any] | None) -> Chapter:
+    """What `bench` found, as `bench.bench.bench` returns it."""
     if not bench:
         return Chapter("latency", "Latency")
     shown = [Section(head[0], list(head[1:]), [(row[0], list(map(plain, row[1:]))) for row in rows]) for head, rows in
              bench_tables(bench)]  # fmt: skip
     text = [*bench_sentences(bench), *(" ".join(line.split()) for line in circumstances(bench))]
-    return Chapter("latency", "Latency", text, cost.latency(found), shown)
+    return Chapter("latency", "Latency", text, cost.latency({"bench": bench}), shown)
 
 
 def _remarks(found: Record) -> list[str]:
@@ -186,32 +209,3 @@ def _machine(found: Record) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     features = ", ".join(found["cpu"]["features"])
     return [f"EdgeFM {found['edgefm']}, {versions}.", f"{found['cpu']['name']}" + (f", with {features}." if features else ".")]
-
-
-def _again(found: Record) -> list[str]:
-    reference = found["variants"] and any(each["reference"] and each["name"] not in found["bundle"].get("bytes", {}) for each in
-                                          found["variants"])  # fmt: skip
-    named = f", REFERENCE is {found['reference']}" if reference else ""
-    return [
-        f"BUNDLE.efm is the file whose id is {found['bundle']['id']}. DATA is {found['data']['name']}, whose images and labels "
-        f"have the SHA-256 {found['data'].get('sha256') or 'unknown'}{named}. The same machine gives the same report."
-    ]
-
-
-def commands(found: Record) -> str:
-    """What to type to get the same record; names of files are not in it."""
-    lines = ["edgefm inspect BUNDLE.efm"]
-    words = ["edgefm verify BUNDLE.efm -d DATA", f"--split {found['data']['split']}", f"--seed {found['intervals']['seed']}"]
-    if found["reference"] is not None and found["reference"] not in found["bundle"].get("bytes", {}):
-        words.append("--against REFERENCE")
-    if found["bundle"]["refused"]:
-        words.append("--allow-refused")
-    if found["gate"]:
-        margins = found["gate"]["margins"]
-        content = [f"{name}: {margins.get(name, 'null')}" for name in Gate.__struct_fields__]
-        lines += ["cat > gate.yaml <<END", *content, "END"]
-        words.append("--gate gate.yaml")
-    if found.get("bench"):
-        lines.append(f"edgefm bench BUNDLE.efm --runs {found['bench']['runs']} -o times")
-        words.append("--bench times/bench.json")
-    return "\n".join([*lines, " ".join([*words, "-o proof"])])

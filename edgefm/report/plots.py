@@ -5,19 +5,20 @@ Not the SVG (`figures.py`). Each figure has its words and its numbers beside it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..verify.cells import Cell, measured, plain
+from ..verify.curves import SPECIFICITIES
+from ..verify.page import loss_in_words
 from ..verify.section import NAMES, Section
 from .axes import known, legend, line, panels, plain_text, size, square
 from .figures import FAINT, INK, MARKERS, SERIES, Figure, draw
 
 Record = Mapping[str, Any]
 PANELS = 12  # of one figure
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MAIN = ("balanced_accuracy", "auc", "knn_accuracy")
 
 
@@ -46,43 +47,54 @@ def in_full(metric: str) -> str:
 
 
 def margins(found: Record) -> list[Figure]:
-    """The gate's checks that were made: the loss, the worst that is possible, and the margin."""
-    gate = found["gate"]
-    checks = [each for each in gate["checks"] if known(each["worst"])] if gate else []
+    """The gate's checks that were made: the loss and the worst that is possible, as shares of the margin: their units differ."""
+    every = found["gate"]["checks"] if found["gate"] else []
+    drawn = {each["name"] for each in shown(found)}
+    told = {each["what"] for each in every if each["name"] in drawn and each["passed"] is False}
+    checks = [  # of the others only what none of these tells
+        each
+        for each in every
+        if known(each["worst"]) and (each["name"] in drawn or (each["passed"] is False and each["what"] not in told))
+    ]
     if not checks:
         return []
-    labels = [f"{each['name']}: {NAMES.get(each['what'], each['what'].replace('_', ' '))}" for each in checks]
+    named = [(f"{each['name']}: {NAMES.get(each['what'], each['what'].replace('_', ' '))}", each) for each in every]
+    labels = [label for label, each in named if each in checks]
 
     def paint(drawing: Any) -> None:
         axes = drawing.subplots()
         for row, each in enumerate(checks):
-            loss, worst, margin = (100 * each[name] for name in ("loss", "worst", "margin"))
+            loss, worst = (each[name] / each["margin"] for name in ("loss", "worst"))
             colour = SERIES[2 if each["passed"] else 1]
             axes.plot([loss, worst], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([loss], [row], marker="o", color=colour, markersize=5)
-            axes.plot([margin], [row], marker="|", color=INK, markersize=13, markeredgewidth=2)
+        axes.axvline(1, color=INK, linewidth=2)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(checks)), [plain_text(label) for label in labels])
         axes.set_ylim(len(checks) - 0.4, -0.6)
-        axes.set_xlabel("loss against the reference, in points of 0.01")
+        drawing.supxlabel("loss against the reference, as a share of the margin", fontsize="medium")
 
     rows = [
         (
             label,
-            [plain(f"{100 * each[name]:.2f}") for name in ("loss", "worst", "margin")]
+            [plain(loss_in_words(each["what"], each[name])) for name in ("loss", "worst", "margin")]
             + [plain("yes" if each["passed"] else "NO")],
         )
-        for label, each in zip(labels, checks)
+        for label, each in named
     ]
-    failed = [label for label, each in zip(labels, checks) if not each["passed"]]
+    failed = [label for label, each in named if not each["passed"]]
     return [
         Figure(
             "margins",
             "What may be lost. Dot: the loss as measured; line: to the worst that the images leave possible; bar: margin.",
-            f"{len(checks)} checks, each a loss with its worst case beside its margin. "
-            + (f"Beyond the margin: {', '.join(failed)}." if failed else "All worst cases are within their margins."),
+            f"{len(every)} checks, each a loss with its worst case beside its margin. "
+            + (f"Not within the margin: {', '.join(failed)}." if failed else "All worst cases are within their margins."),
             draw("margins", paint, 0.7 + 0.24 * len(checks)),
-            Section("The gate's checks, in points of 0.01", ["loss", "at worst", "margin", "within"], rows),
+            Section(
+                "The gate's checks: what is lost, in points of 0.01 but for the slope",
+                ["loss", "at worst", "margin", "within"],
+                rows,
+            ),
         )
     ]
 
@@ -107,10 +119,9 @@ def roc(found: Record) -> list[Figure]:
     rows: list[tuple[str, list[Cell]]] = []
     for label in labels:
         for each in variants:
-            curve = each["roc"][label]
-            at = [_reached(curve["false_positive_rate"], curve["sensitivity"], rate) for rate in RATES]
-            rows.append((each["name"], [plain(label), *(plain(f"{value:.3f}") for value in at)]))
-    head = ["label", *(f"at {1 - rate:g}" for rate in RATES)]
+            at = each["roc"][label].get("sensitivity_at") or [None] * len(SPECIFICITIES)
+            rows.append((each["name"], [plain(label), *(plain(f"{value:.3f}" if known(value) else None) for value in at)]))
+    head = ["label", *(f"at {specificity:g}" for specificity in SPECIFICITIES)]
     auc = ", ".join(f"{each['name']} {measured(each['metrics'].get('auc'))[0]}" for each in variants)
     return [
         Figure(
@@ -118,7 +129,7 @@ def roc(found: Record) -> list[Figure]:
             "ROC curves, each label against the rest." if len(labels) > 1 else f"ROC curves for {labels[0]}.",
             f"ROC curves of {len(variants)} models. Areas under them: {auc}.",
             draw("roc", paint, *size(len(labels))),
-            Section("Sensitivity at a specificity, on the curve", head, rows),
+            Section("The best sensitivity that keeps a specificity", head, rows),
         )
     ]
 
@@ -168,12 +179,6 @@ def reliability(found: Record) -> list[Figure]:
             Section("The bins of the diagram", head, rows),
         )
     ]
-
-
-def _reached(x: Sequence[float], y: Sequence[float], rate: float) -> float:
-    """The height of the curve at `rate`; the upper end where it rises straight up."""
-    place = int(np.searchsorted(x, rate, side="right"))
-    return y[-1] if place == len(x) else float(np.interp(rate, x[place - 1 : place + 1], y[place - 1 : place + 1]))
 
 
 def _forecasts(task: Record) -> list[str]:

@@ -5,7 +5,8 @@ Not the tables of metrics (`verify/page.py`, whose `Section` these are), and not
 - `subgroups`: for each column `column`, `groups` (`value`, `images`, `groups`, `judged`, `metrics`, `difference`, `flips`),
   `worst`, `gap`, `gap_change` and `chi_squared`, each by variant;
 - `robustness`: `corruptions` (`name`, `severity`, `variants`: `balanced_error` and `flips`), `clean`, `images`, `seed`;
-- `cases`: `image`, `patient`, `label`, `variant`, `before`, `after`, `reference`, `probability`, `drift`.
+- `cases`: `image`, `patient`, `label` (in words, "" for none of several, None where unknown), `variant`, `before`, `after`,
+  `reference`, `probability`, `drift`.
 
 Each of them may be missing.
 """
@@ -17,7 +18,9 @@ from typing import Any
 
 from ..verify.cells import Cell, measured, plain, points
 from ..verify.page import count, p_value
-from ..verify.section import NAMES, Section
+from ..verify.part_tables import EVERY
+from ..verify.section import Section
+from .axes import known
 
 Record = Mapping[str, Any]
 
@@ -29,7 +32,7 @@ def subgroups(found: Record) -> list[Section]:
 
 def _column(each: Record) -> Iterator[Section]:
     variants = list(dict.fromkeys(name for group in each["groups"] for name in group["metrics"]))
-    metrics = [name for name in NAMES if any(name in group["metrics"].get(v, {}) for group in each["groups"] for v in variants)]
+    metrics = [name for name in EVERY if any(name in group["metrics"].get(v, {}) for group in each["groups"] for v in variants)]
     rows: list[tuple[str, list[Cell]]] = []
     for group in each["groups"]:
         for variant in variants:
@@ -38,19 +41,26 @@ def _column(each: Record) -> Iterator[Section]:
             cells += [measured(own.get(name)) for name in metrics]
             cells.append(plain(flips and f"{flips['count']} of {flips['of']}"))
             rows.append((_group(group), cells))
-    head = ["variant", "images", "patients", *(NAMES[name] for name in metrics), "decisions changed"]
+    head = ["variant", "images", "patients", *(EVERY[name] for name in metrics), "decisions changed"]
     yield Section(f"By {each['column']}", head, rows)
     rows = []
     for variant in variants:
-        test = (each.get("chi_squared") or {}).get(variant)
-        p = "-" if not test else f"{p_value(test['p'])[0]} ({test['df']} df)"
         for name in metrics:
             worst, gap, change = ((each.get(key) or {}).get(variant, {}).get(name) for key in ("worst", "gap", "gap_change"))
             if worst is not None:
-                rows.append((variant, [plain(NAMES[name]), plain(worst), points(gap), points(change), plain(p)]))
+                rows.append((variant, [plain(EVERY[name]), plain(worst), points(gap), points(change)]))
     if rows:
-        head = ["metric", "worst group", "gap to all", "change of the gap", "flips by group, chi-squared p"]
+        head = ["metric", "worst group", "gap to all", "change of the gap"]
         yield Section(f"By {each['column']}: worst group, in points of 0.01", head, rows)
+    rows = [
+        (
+            variant,
+            [plain(f"{test['statistic']:.2f}" if known(test["statistic"]) else None), plain(test["df"]), p_value(test["p"])],
+        )
+        for variant, test in (each.get("chi_squared") or {}).items()
+    ]
+    if rows:
+        yield Section(f"By {each['column']}: do decisions change more often in some groups?", ["chi-squared", "df", "p"], rows)
 
 
 def _group(group: Record) -> str:
@@ -71,8 +81,8 @@ def robustness(found: Record) -> list[Section]:
 
 
 def _error(each: Record | None) -> Cell:
-    if each is None or each["balanced_error"] is None:
-        return plain("-")
+    if each is None or not known(each["balanced_error"]):
+        return plain(None)
     return f"{100 * each['balanced_error']:.1f}", "" if "flips" not in each else count(each["flips"], "flip")
 
 
@@ -86,7 +96,7 @@ def cases(found: Record, most: int) -> list[Section]:
             str(each["image"]),
             [
                 plain(each.get("patient")),
-                plain(_decision(_label(each["label"], found["task"]["labels"]))),
+                plain(_decision(each["label"])),
                 plain(each["variant"]),
                 plain(_decision(each.get("before"))),
                 plain(_probabilities(each["reference"])),
@@ -107,15 +117,6 @@ def cases(found: Record, most: int) -> list[Section]:
 def _decision(decided: str | None) -> str | None:
     """What was decided; of several labels perhaps none."""
     return "none" if decided == "" else decided
-
-
-def _label(label: Any, labels: Sequence[str]) -> str:
-    """A label by its name, where the record has its number."""
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(labels):
-        return labels[label]
-    if isinstance(label, (list, tuple)) and len(label) == len(labels) and all(each in (0, 1) for each in label):
-        return ", ".join(name for name, there in zip(labels, label) if there) or "none"
-    return "-" if label is None else str(label)
 
 
 def _probabilities(values: Sequence[float]) -> str:

@@ -19,6 +19,7 @@ from ..errors import InputError
 
 Array = npt.NDArray[Any]
 POINTS = 200  # of a curve in a record
+SPECIFICITIES = (0.99, 0.98, 0.95, 0.9, 0.8, 0.5)  # at which it is told in numbers
 
 
 class Roc(NamedTuple):

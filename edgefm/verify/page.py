@@ -158,16 +158,22 @@ def _gate(gate: Record) -> Section:
     cells = {(check["name"], check["what"]): _worst(check) for check in gate["checks"]}
     head = [NAMES.get(what, what.replace("_", " ")) for what in gate["margins"]]
     rows = [(name, [cells[name, what] for what in gate["margins"]]) for name in names]
-    rows.append(("margin", [plain(f"{100 * margin:g}") for margin in gate["margins"].values()]))
-    return Section("What may be lost at worst, in points of 0.01, and the gate's margins", head, rows, "gate")
+    rows.append(("margin", [plain(loss_in_words(what, margin)) for what, margin in gate["margins"].items()]))
+    return Section("What may be lost at worst, in points of 0.01 but for the slope, and the gate's margins", head, rows, "gate")
 
 
 def _worst(check: Record) -> Cell:
     if check["passed"] is None:
         return "not judged", ""
-    if math.isnan(check["worst"]):
-        return "undefined", ""
-    return f"{100 * check['worst']:.2f}{'' if check['passed'] else ' NO'}", ""
+    return loss_in_words(check["what"], check["worst"]) + ("" if check["passed"] or math.isnan(check["worst"]) else " NO"), ""
+
+
+def loss_in_words(what: str, loss: float) -> str:
+    """A loss that the gate judges, in its own unit: points of 0.01; of the calibration slope, whose loss is a difference of
+    logarithms, how many times further from what is right probabilities are."""
+    if math.isnan(loss):
+        return "undefined"
+    return f"{math.exp(loss):.2f} times" if what == "calibration_slope" else f"{100 * loss:.2f}"
 
 
 def _calibration(variants: list[Record]) -> Section:

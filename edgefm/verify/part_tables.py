@@ -12,7 +12,7 @@ from .cells import Cell, measured, points
 from .section import NAMES, Section
 
 Record = Mapping[str, Any]
-SHOWN = ("auc", "sensitivity", "specificity", "knn_accuracy")  # on a terminal
+SHOWN = ("auc", "sensitivity", "specificity", "knn_accuracy", "mean_cosine")  # on a terminal
 EVERY = {**NAMES, "mean_cosine": "mean cosine"}
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..spec.task import Task
 from .answers import Answers
 from .calibration import brier_parts, forecasts
-from .curves import roc, thinned
+from .curves import SPECIFICITIES, roc, sensitivity_at, thinned
 from .embeddings import cka_interval, probe_right
 from .intervals import DRAWS, Interval, bootstrap_intervals
 from .metrics import knn_right
@@ -49,8 +49,9 @@ def statements(
         `calibration`: how far probabilities are from what came true, see `_calibration`; None where `operating` is empty.
         `calibration_slope`: interval, see `slope.py`; `slope_loss`: interval, how much further from 1 it is than the
         reference's, as |ln b|; None where `operating` is empty, the loss also for the reference.
-        `roc`: label to the points of its curve against the rest, `false_positive_rate` and `sensitivity`, at most 200; of a
-        binary task the positive label's; without labels it is empty, and a label without both kinds of image has no points.
+        `roc`: label to the points of its curve against the rest, `false_positive_rate` and `sensitivity`, at most 200, and
+        `sensitivity_at`, of `SPECIFICITIES` in their order (see `curves.sensitivity_at`); of a binary task the positive
+        label's; without labels it is empty, and a label without both kinds of image has no points and NaN.
         `tests`: as `paired.paired_tests` gives them, against the reference; None for it and where `operating` is empty.
         `flips`: `count`, `of`, and `share`, an interval: images that get another decision than the reference's. None for an
         embedding and without a reference.
@@ -178,7 +179,8 @@ def _curves(probabilities: Array, labels: Array, task: Task) -> dict[str, dict[s
     found = {}
     for column, label in list(enumerate(task.labels))[1 if task.kind == "binary" else 0 :]:
         curve = thinned(roc(probabilities[:, column], truth[:, column]))
-        found[label] = {name: points.tolist() for name, points in curve._asdict().items()}
+        at = [sensitivity_at(probabilities[:, column], truth[:, column], each) for each in SPECIFICITIES]
+        found[label] = {name: points.tolist() for name, points in curve._asdict().items()} | {"sensitivity_at": at}
     return found
 
 

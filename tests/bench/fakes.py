@@ -44,6 +44,10 @@ def refuses(**_: Any) -> Work:
     raise InputError("the weights are missing", do="download them again")
 
 
+def complains(*, image: str, **_: Any) -> Work:
+    raise InputError(f"{image} cannot be read by {Path(image).parent / 'engine.so'}")
+
+
 def breaks(**_: Any) -> Work:
     print("a warning before", file=sys.stderr)
     raise ZeroDivisionError("never mind")

@@ -99,6 +99,38 @@ def test_a_battery_that_is_being_emptied_tells_its_power(files, clock, fields, w
     assert meter.per_call(call) == {"joules": watts / 4, "watts": watts, "n": 80}
 
 
+def test_one_of_two_batteries_that_stops_telling_is_no_battery_of_0_watts(files, clock):
+    for name, power in (("BAT0", 8_000_000), ("BAT1", 4_000_000)):
+        files(f"supply/{name}/type", "Battery")
+        status = files(f"supply/{name}/status", "Discharging")
+        files(f"supply/{name}/power_now", power)
+    meter = Meter()
+    found = meter.per_call(lambda: clock.__setitem__(0, clock[0] + 1.0))
+    assert found is not None
+    assert found["watts"] == 12.0
+
+    def call() -> None:
+        clock[0] += 1.0
+        if clock[0] > 30:
+            status.write_text("Unknown")
+
+    assert meter.per_call(call) is None
+
+
+def test_a_reading_of_0_watts_is_none(files, clock):
+    files("supply/BAT0/type", "Battery")
+    files("supply/BAT0/status", "Discharging")
+    power = files("supply/BAT0/power_now", 8_000_000)
+    meter = Meter()
+
+    def call() -> None:
+        clock[0] += 1.0
+        power.write_text("0" if clock[0] > 10 else "8000000")
+
+    assert meter.per_call(call) is None
+    assert Meter().source is None
+
+
 def test_a_battery_on_the_mains_is_no_meter_and_one_that_is_plugged_in_gives_no_number(files, clock):
     files("supply/AC/type", "Mains")
     files("supply/BAT0/type", "Battery")

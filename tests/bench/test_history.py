@@ -67,6 +67,18 @@ def test_a_median_has_changed_where_the_stated_intervals_do_not_meet(scale, p50)
     assert changes(change(finding(), finding(scale)))["answer p50"] == p50
 
 
+def test_a_p95_has_the_noise_floor_on_both_sides_of_its_interval_too():
+    """10.4 to 12.0 beside 12.5 to 14.4 do not meet, but with 3 % on both sides they do."""
+    old, new = finding(), finding()
+    for each, interval in ((old, [10.4, 12.0]), (new, [12.5, 14.4])):
+        each["contenders"][0]["answer"]["p95_interval"] = interval
+    for share, told in ((0.0, "more"), (0.03, None)):
+        old["noise"] = new["noise"] = {"share": share, "contenders": 2, "processes": 5}
+        assert changes(change(old, new))["answer p95"] == told
+    old["noise"] = new["noise"] = None  # one process of each: no floor is known
+    assert changes(change(old, new))["answer p95"] == "more"
+
+
 def test_starts_memory_and_files_have_measures_of_their_own():
     new = finding()
     new["contenders"][0] |= {"bytes": 8_812_346, "peak_mib": 109.0}
@@ -91,6 +103,8 @@ def test_without_intervals_nothing_is_said_to_have_changed():
     [
         ("threads", 4),
         ("image", {**FOUND["image"], "shape": [9, 9]}),
+        ("image", {**FOUND["image"], "sha256": "cd" * 32}),
+        ("image", {name: value for name, value in FOUND["image"].items() if name != "sha256"}),
         ("device", {"name": "x", "profile": {"cores": 1}}),
         ("machine", {**FOUND["machine"], "cpu": "another"}),
     ],
@@ -99,6 +113,14 @@ def test_what_was_not_measured_alike_is_refused(field: str, value: object):
     names = {"device": "device profile"}.get(field, field)
     with pytest.raises(InputError, match=f"not measured alike: {names} differ"):
         change(finding(), finding(**{field: value}))
+
+
+def test_two_findings_that_tell_no_content_of_their_image_are_not_compared():
+    """Both of an image of the same size, from a version that did not say which."""
+    old = finding()
+    del old["image"]["sha256"]
+    with pytest.raises(InputError, match="image differ"):
+        change(old, copy.deepcopy(old))
 
 
 def test_contenders_that_come_and_go_new_versions_and_a_busy_machine_are_said():
@@ -140,6 +162,10 @@ def test_the_command_compares_two_files(tmp_path: Path, capsys):
         (("a",), {}, "--compare with 1 files; expected two"),
         (("a", "b"), {"out": "x"}, "--compare measures nothing, but --out was given"),
         (("a", "b"), {"profile": "office-avx2"}, "but --profile was given"),
+        (("a", "b"), {"runs": 50, "threads": 2}, "but --threads, --runs was given"),
+        (("a", "b"), {"throughput": True}, "but --throughput was given"),
+        (("a", "b"), {"force": True}, "but --force was given"),
+        (("a", "b"), {"trust_remote_code": True, "allow_refused": True}, "but --trust-remote-code, --allow-refused was given"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(files, options, message):

@@ -31,7 +31,7 @@ def rival(name: str, p50: float) -> dict[str, Any]:
 
 FOUND: dict[str, Any] = {
     "bundles": [{"file": "densenet.efm", "id": "0123456789abcdef" * 4, "bytes": 58_000_000, "name": "densenet"}],
-    "image": {"kind": ".png", "shape": [224, 224], "dtype": "uint8", "generated": True},
+    "image": {"kind": ".png", "shape": [224, 224], "dtype": "uint8", "generated": True, "sha256": "ab" * 32},
     "runs": 100,
     "threads": 2,
     "reference": "openvino-int8",
@@ -104,7 +104,7 @@ def test_what_is_no_different_is_said():
     near = found(contenders=[contender("openvino-int8", 6.8), contender("openvino-bf16", 6.9), contender("onnx-fp32", 16.8)])
     assert sentences(near)[0].endswith("openvino-bf16: no different as far as 100 runs tell.")
     for each in near["contenders"]:
-        each["answer"]["stated"] = None  # one run
+        each["answer"] |= {"stated": None, "interval": None}  # one run
     assert "openvino-bf16, onnx-fp32: no different" in sentences(near)[0]
 
 
@@ -177,6 +177,17 @@ def test_a_folder_that_cannot_be_is_refused_before_the_measuring(tmp_path: Path)
     (tmp_path / "out" / "history.jsonl").mkdir(parents=True)
     with pytest.raises(InputError, match=r"history\.jsonl is a folder"):
         check_folder(tmp_path / "out", force=True)
+
+
+def test_a_budget_that_few_runs_cannot_show_is_neither_met_nor_missed():
+    budget = {"name": "latency_p95_ms", "limit": 13.0, "found": 12.0, "upper": None, "met": None, "needs": 60}
+    verdict = {"bundle": "a.efm", "contender": "onnx-fp32", "met": False, "runs": 30, "budgets": [budget]}
+    device = {"name": "office", "profile": {}, "verdicts": [verdict], "imitated": [], "not_imitated": [], "met": False}
+    some = found(device=device)
+    line = "a.efm was not shown to meet the budget of office: p95 from file to answer needs 60 runs, and had 30."
+    assert sentences(some)[0] == line
+    assert tables(some)[-1][1] == [("a.efm onnx-fp32", "p95 from file to answer", "13 ms", "12.0", "needs 60 runs")]
+    assert show_bench(some, as_json=False) == 5
 
 
 def test_stages_energy_and_throughput_stand_in_tables_of_their_own():

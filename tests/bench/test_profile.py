@@ -174,15 +174,21 @@ def test_each_budget_can_be_missed(budget, missed):
     assert found["met"] is not bool(missed)
 
 
-def test_few_runs_without_an_interval_are_judged_by_p95_itself():
+def test_few_runs_without_an_interval_cannot_show_that_a_budget_is_met_but_that_it_is_missed():
     record = contender("fast", 10.0, peak_mib=300.0)
-    record["answer"]["p95_interval"] = None
-    assert judged(Budget(latency_p95_ms=12.0), record)["met"]
+    record["answer"] |= {"p95_interval": None, "n": 59}
+    found = judged(Budget(latency_p95_ms=12.0), record)
+    (budget,) = found["budgets"]
+    assert (found["met"], found["runs"], budget["met"], budget["needs"]) == (False, 59, None, 60)
+    (budget,) = judged(Budget(latency_p95_ms=11.9), record)["budgets"]
+    assert budget["met"] is False
+    assert "needs" not in budget
+    assert judged(Budget(cold_start_s=2.0), record)["met"]  # has no interval with any number of runs
 
 
 def test_a_bundle_of_which_nothing_runs_does_not_meet_its_budget():
     assert judged(BUDGET, {"name": "a", "error": "it died"}) == {
-        "bundle": "a.efm", "contender": None, "met": False, "budgets": []
+        "bundle": "a.efm", "contender": None, "met": False, "runs": 0, "budgets": []
     }  # fmt: skip
 
 

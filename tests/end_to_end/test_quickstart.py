@@ -24,6 +24,12 @@ def test_quickstart_ends_with_a_table_an_honest_verdict_and_files_that_work(edge
     auc = found["rows"][0]["metrics"]["auc"]
     assert auc["low"] <= auc["value"] <= auc["high"]
     assert set(found["example"]["probabilities"]) == {"clear", "opacity"}
+    report = json.loads((edgefm.folder / found["paths"]["report.json"]).read_text())  # the same that verify writes
+    int8 = next(row for row in found["rows"] if row["name"] == "student, onnx-int8")
+    (same,) = (each for each in report["variants"] if each["name"] == "onnx-int8")
+    assert {name: each for name, each in same["metrics"].items() if each["value"] is not None} == int8["metrics"]
+    assert "<h1>Verification of" in (edgefm.folder / found["paths"]["report.html"]).read_text()
+    assert not (edgefm.folder / "out" / "verify.json").exists()
     edgefm.done("inspect", found["paths"]["model.efm"])
     edgefm.done("inspect", found["paths"]["student"], "--taps")
 

@@ -99,7 +99,13 @@ def _variant(number: int, name: str, label: str) -> dict[str, Any]:
         "metrics": metrics,
         "operating": {"auprc": interval(0.97, 0.96, 0.98)},
         "calibration": {"ece": 0.03, "ece_adaptive": 0.03, "brier": parts, "reliability": points},
-        "roc": {label: {"false_positive_rate": [0, 0, 0.1 + 0.01 * number, 1], "sensitivity": [0, 0.5, 0.95, 1]}},
+        "roc": {
+            label: {
+                "false_positive_rate": [0, 0, 0.1 + 0.01 * number, 1],
+                "sensitivity": [0, 0.5, 0.95, 1],
+                "sensitivity_at": [0.5, 0.5, 0.5, 0.5 if number else 0.95, 0.95, 0.95],
+            }
+        },
     }
     if number:
         own["difference"] = {each: interval(-0.01 * number, -0.02 * number, 0.0) for each in metrics}
@@ -162,5 +168,5 @@ def _bench() -> dict[str, Any]:
     found["bundles"] = [{"file": "lung.efm", "id": IDENTITY, "bytes": 14_000_000, "name": "lung"}]
     found["contenders"] = [each for each in found["contenders"] if not each.get("rival")]
     for each in found["contenders"]:
-        each |= {"bundle": "lung.efm", "variant": each["name"]}
+        each |= {"bundle": "lung.efm", "bundle_id": IDENTITY, "variant": each["name"]}
     return found

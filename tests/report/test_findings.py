@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
-from pathlib import Path
 
-import click
 import pytest
 
-from edgefm.cli import root
-from edgefm.report.findings import commands, page, verdict
+from edgefm.report.findings import page, verdict
 from edgefm.report.markdown import markdown
-from edgefm.settings import load_gate
 
 from ..verify.test_page import record
 from .records import everything, full
@@ -25,14 +20,16 @@ def test_a_pass_says_what_was_shown_and_on_whom() -> None:
         "pass",
         "lung | small may take the place of densenet: torch: on 1,211 images of 603 patients, all 6 checks stay "
         "within the margin.",
+        [],
     )
 
 
 def test_a_refusal_counts_what_failed() -> None:
     found = full()
     found["gate"]["checks"][0]["passed"] = found["gate"]["passed"] = False
-    word, sentence = verdict(found)
-    assert word == "refused"
+    found["gate"]["reasons"] = ["openvino-fp32: auc may be worse by 0.060 (margin 0.05)"]
+    word, sentence, reasons = verdict(found)
+    assert (word, reasons) == ("refused", ["openvino-fp32: auc may be worse by 0.060 (margin 0.05)."])
     assert "1 of 6 checks could not be shown to stay within the margin" in sentence
 
 
@@ -40,7 +37,7 @@ def test_a_check_that_was_not_made_is_counted_apart() -> None:
     found = full()
     found["gate"]["checks"][0] |= {"passed": None, "worst": math.nan}
     found["gate"]["not_judged"] = ["openvino-fp32: calibration slope: not judged: too few errors"]
-    word, sentence = verdict(found)
+    word, sentence, _ = verdict(found)
     assert word == "pass"
     assert sentence.endswith("all 5 checks stay within the margin. 1 check could not be made: too few errors.")
     assert page(found).reasons == ["openvino-fp32: calibration slope: not judged: too few errors."]
@@ -61,6 +58,16 @@ def test_a_changed_case_has_its_patient_and_both_decisions_with_their_probabilit
     assert section.rows[0][1][5] == ("none", "")
 
 
+def test_what_fails_alike_in_many_variants_is_said_once() -> None:
+    found = full()
+    found["variants"] += [{**found["variants"][1], "name": f"openvino-fp32 capped to {cap}"} for cap in ("SSE41", "AVX2")]
+    names = [each["name"] for each in found["variants"][1:]]
+    found["gate"] |= {"passed": False, "reasons": [f"{name}: auc may be worse by 0.060 (margin 0.05)" for name in names]}
+    found["gate"]["reasons"].append("onnx-int8: flips cannot be judged")
+    first = "openvino-fp32, openvino-int8, onnx-int8, openvino-fp32 capped to SSE41 and 1 more"
+    assert verdict(found)[2] == [f"{first}: auc may be worse by 0.060 (margin 0.05).", "onnx-int8: flips cannot be judged."]
+
+
 def test_without_a_gate_there_is_no_verdict() -> None:
     assert verdict(record())[0] == "no verdict"
 
@@ -71,7 +78,20 @@ def test_a_broken_parity_is_worse_than_a_gate_that_passes_and_so_is_an_earlier_r
     assert verdict(full(bundle=refused)) == (
         "refused",
         "lung | small was refused when it was built, and must not be used: too many decisions change.",
+        [],
     )
+
+
+def test_the_reasons_are_those_of_the_word_on_top_and_the_gates_are_in_its_chapter() -> None:
+    gate = {**full()["gate"], "passed": False, "reasons": ["onnx-int8: auc may be worse by 0.060 (margin 0.05)"]}
+    shown = page(full(parity=BROKEN, gate=gate))
+    assert (shown.word, shown.reasons) == ("broken", ["a and b are 0.2 apart."])
+    (chapter,) = (each for each in shown.chapters if each.topic == "gate")
+    assert chapter.text[1].startswith("THE GATE SAYS REFUSED.")
+    assert chapter.text[2] == "onnx-int8: auc may be worse by 0.060 (margin 0.05)."
+    assert len(page(full(gate=gate)).reasons) == 1
+    (chapter,) = (each for each in page(full(gate=gate)).chapters if each.topic == "gate")
+    assert len(chapter.text) == 1  # on top already
 
 
 def test_a_record_without_the_optional_parts_has_no_chapter_of_them() -> None:
@@ -108,18 +128,15 @@ def test_more_cases_than_a_page_holds_are_said_to_be_elsewhere() -> None:
     assert len(chapter.tables[0].rows) == 500
 
 
-def test_the_commands_are_commands_with_options_that_exist(tmp_path: Path) -> None:
-    lines = commands(full()).splitlines()
-    start, end = lines.index("cat > gate.yaml <<END"), lines.index("END")
-    for line in lines[:start] + lines[end + 1 :]:
-        program, *words = shlex.split(line)
-        assert program == "edgefm"
-        group = root()
-        verb, command, rest = group.resolve_command(click.Context(group), words)
-        command.make_context(verb, list(rest))
-    assert {verb for _, verb, *_ in map(str.split, lines[end + 1 :])} == {"bench", "verify"}
-    (tmp_path / "gate.yaml").write_text("\n".join(lines[start + 1 : end]))
-    assert load_gate(tmp_path / "gate.yaml", "binary").margins() == {"auc": 0.05, "flips": 0.05}
+def test_the_gate_is_there_once_in_numbers_and_undefined_ones_too() -> None:
+    (chapter,) = (each for each in everything().chapters if each.topic == "gate")
+    assert (len(chapter.figures), len(chapter.tables)) == (1, 0)
+    found = full()
+    for each in found["gate"]["checks"]:
+        each |= {"worst": math.nan, "passed": False}
+    (chapter,) = (each for each in page(found).chapters if each.topic == "gate")
+    assert (len(chapter.figures), len(chapter.tables)) == (0, 1)  # nothing can be drawn
+    assert "undefined" in str(chapter.tables[0].rows)
 
 
 @pytest.mark.parametrize("missing", ["lineage", "bytes"])

@@ -30,5 +30,5 @@ def test_each_label_has_all_its_metrics() -> None:
 def test_the_verdict_comes_first_and_a_figure_without_a_table_is_told_in_numbers() -> None:
     lines = markdown(everything()).splitlines()
     assert lines[2].startswith("**PASS: lung \\| small may take the place of densenet: torch")
-    assert "### Sensitivity at a specificity, on the curve" in lines
+    assert "### The best sensitivity that keeps a specificity" in lines
     assert "```sh" in lines

@@ -15,7 +15,7 @@ from edgefm.report import cost, groups, plots
 from edgefm.report.figures import VARIABLES, draw
 
 from ..verify.test_page import interval, record, variant
-from .records import HOSTILE, full
+from .records import HOSTILE, VARIANTS, full
 
 pytest.importorskip("matplotlib")
 FIGURES = (plots.margins, cost.pareto, plots.roc, plots.reliability, cost.latency, groups.forest, groups.heat_map)
@@ -78,17 +78,52 @@ def test_a_variant_that_another_beats_is_not_on_the_front() -> None:
 
 def test_times_of_another_bundle_are_not_this_ones() -> None:
     found = full()
-    found["bench"]["bundles"][0]["id"] = "f" * 64
+    for each in found["bench"]["contenders"]:
+        each["bundle_id"] = "f" * 64
     (figure,) = cost.pareto(found)
     assert figure.numbers.head == ["bal. acc.", "files, MB"]
 
 
-def test_a_roc_curve_is_read_at_its_upper_end() -> None:
+def test_times_are_of_the_bundle_by_its_id_where_two_files_are_called_alike() -> None:
+    found = full()
+    other = {"file": "lung.efm", "id": "f" * 64, "bytes": 1, "name": "another"}
+    found["bench"]["bundles"].append(other)
+    (slow,) = (dict(each) for each in found["bench"]["contenders"] if each["variant"] == "openvino-int8")
+    slow |= {"name": "lung.efm (2) openvino-int8", "bundle_id": "f" * 64, "model": {**slow["model"], "p50": 999.0}}
+    found["bench"]["contenders"].append(slow)
+    (figure,) = cost.pareto(found)
+    times = {name: cells[-1][0] for name, cells in figure.numbers.rows}
+    assert times["openvino-int8"] == "5.80"
+
+
+def test_a_variant_under_a_cap_is_no_outside_reference() -> None:
+    found = full()
+    found["variants"].append({**found["variants"][1], "name": "openvino-fp32 capped to AVX2", "reference": False})
+    (figure,) = cost.pareto(found)
+    assert "capped" not in figure.svg
+    assert [name for name, _ in figure.numbers.rows] == list(VARIANTS)
+    assert "densenet: torch, whatever it costs" in figure.svg
+
+
+def test_a_median_has_one_interval_on_the_page() -> None:
+    found = full()
+    (figure,) = cost.latency(found["bench"] and found)
+    (_, median, *_) = figure.numbers.rows[0][1]
+    assert median == ("6.80", "6.66-6.94")  # the stated one, as in the table of bench
+    (figure,) = cost.pareto(found)
+    assert dict(figure.numbers.rows)["openvino-int8"][-1] == ("5.80", "6.66-6.94")
+
+
+def test_a_roc_curve_is_told_in_numbers_as_the_metrics_are_and_not_between_its_thresholds() -> None:
     (figure,) = plots.roc(full())
     assert figure.numbers.head[:3] == ["label", "at 0.99", "at 0.98"]
     name, cells = figure.numbers.rows[0]
     assert name == "densenet: torch"
-    assert [float(value) for value, _ in cells[1:]] == pytest.approx([0.545, 0.59, 0.725, 0.95, 0.956, 0.972], abs=1e-3)
+    assert [float(value) for value, _ in cells[1:]] == [0.5, 0.5, 0.5, 0.95, 0.95, 0.95]
+    found = full()
+    for each in found["variants"]:
+        del each["roc"]["ill"]["sensitivity_at"]  # of an earlier version
+    assert {value for value, _ in plots.roc(found)[0].numbers.rows[0][1][1:]} == {"-"}
 
 
 def test_empty_bins_are_not_in_the_diagram() -> None:
@@ -104,10 +139,35 @@ def test_one_variant_of_each_precision_is_drawn_and_all_where_engines_disagree()
 def test_an_undefined_check_and_an_undefined_group_are_left_out_of_the_drawing() -> None:
     found = full()
     found["gate"]["checks"][0]["worst"] = math.nan
-    assert len(plots.margins(found)[0].numbers.rows) == 5
+    (figure,) = plots.margins(found)
+    assert figure.numbers.rows[0][1][1] == ("undefined", "")  # in the numbers it is
+    assert figure.svg.count("openvino-fp32: AUC") == 0
     for each in found["subgroups"][0]["groups"][0]["metrics"].values():
         each["balanced_accuracy"] = interval(math.nan, math.nan, math.nan)
     assert [name for name, _ in groups.forest(found)[0].numbers.rows] == ["ill", "C"]
+
+
+def test_the_gates_figure_leaves_out_what_repeats_and_shows_what_only_another_variant_fails() -> None:
+    found = full()
+    (figure,) = plots.margins(found)
+    assert "onnx-int8: AUC" not in figure.svg  # the second of its precision
+    assert len(figure.numbers.rows) == 6
+    (check,) = (each for each in found["gate"]["checks"] if (each["name"], each["what"]) == ("onnx-int8", "auc"))
+    check["passed"] = False
+    assert "onnx-int8: AUC" in plots.margins(found)[0].svg
+    assert "onnx-int8: flips" not in plots.margins(found)[0].svg
+
+
+def test_the_slopes_loss_is_told_in_times_and_never_in_points() -> None:
+    found = full()
+    slope = {"name": "onnx-int8", "what": "calibration_slope", "loss": 0.0, "worst": math.log(1.25), "margin": math.log(1.5)}
+    found["gate"]["checks"].append({**slope, "passed": True})
+    (figure,) = plots.margins(found)
+    name, cells = figure.numbers.rows[-1]
+    assert name == "onnx-int8: calibration slope"
+    assert [value for value, _ in cells] == ["1.00 times", "1.25 times", "1.50 times", "yes"]
+    assert figure.numbers.rows[0][1][0] == ("0.40", "")
+    assert "as a share of the margin" in figure.svg
 
 
 def test_several_labels_have_a_panel_each() -> None:

@@ -128,10 +128,13 @@ def test_the_gates_word_comes_first_with_what_may_be_lost_beside_each_margin() -
     assert conclusions(found)[0] == said
     (section,) = (each for each in sections(found) if "margins" in each.title)
     assert section.head == ["AUC", "flips"]
-    assert section.rows == [("onnx-int8", [("0.40", ""), ("1.10", "")]), ("margin", [("2", ""), ("10", "")])]
+    assert section.rows == [("onnx-int8", [("0.40", ""), ("1.10", "")]), ("margin", [("2.00", ""), ("10.00", "")])]
 
 
 def test_a_refusal_has_its_reasons_and_marks_what_fails() -> None:
+    slope = ("onnx-int8", "calibration_slope", math.log(1.25), math.log(1.5))  # no points, but how many times
+    (section,) = (each for each in sections(record(gate=gated(slope))) if "margins" in each.title)
+    assert section.rows == [("onnx-int8", [("1.25 times", "")]), ("margin", [("1.50 times", "")])]
     found = record(gate=gated(("onnx-int8", "auc", 0.03, 0.02), ("onnx-int8", "sensitivity", math.nan, 0.05)))
     lines = conclusions(found)
     assert lines[0].startswith("THE GATE SAYS REFUSED. Not shown at 2.5 % (one-sided): worse than onnx-fp32 by less than")
