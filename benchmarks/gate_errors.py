@@ -10,7 +10,7 @@ but a few decisions change (`equal`: s = 0.05). Share of simulations in which th
 95 %: under `null` the type I error of both checks, nominally 2.5 %; under `equal` the power of each check and of all together.
 
 `rare`: exactly so many of 300 images are wrong. The reference's probabilities are calibrated: log odds m = D x of the true
-label, D = 2 Phi^-1(1 - errors / 300). The other model's are m + e, e ~ N(0, 0.3^2), but never nearer to 0 than m / 10 on its side, so
+label, D = 2 Phi^-1(1 - errors / 300). The other model's are m + e, e ~ N(0, 0.3^2), but never nearer to 0 than m / 10, so
 that it errs on the same images. The shares in which the calibration slope `passes`, `refuses` (an equally good model: at most
 2.5 %) and is `not judged`; `too sure`: the same of a model whose log odds are exp(margin) times as large, which should not
 pass.

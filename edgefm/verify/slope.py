@@ -11,8 +11,8 @@ Unlike an ECE, b has hardly any bias on few images, and two models on the same i
 difference can be gated. What it cannot see is a wrong shape or a shift of all probabilities; the Brier score does.
 
 It lives on errors. Where every image is right, surer is always better, and no finite b is the best one (Albert and Anderson
-1984); of a single error it is that one image's word. So with fewer than two errors b is not a number. Where answers are no
-better than chance it is at its lower bound: known to be as low as that, and a model so far off fails.
+1984); of one or two errors it is those images' word. So with fewer than three b is not a number. Where answers are no better
+than chance it is at its lower bound: known to be as low as that, and a model so far off fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .scores import truth_of
 
 Array = npt.NDArray[np.float64]
 LEAST, MOST = 0.05, 20.0  # of b
-ERRORS = 2  # without which there is none; benchmarks/gate_errors.py, "rare"
+ERRORS = 3  # without which there is none; benchmarks/gate_errors.py, "rare"
 TINY = 1e-12
 STEPS, CLOSE = 50, 1e-9
 
@@ -63,7 +63,7 @@ class Slope:
         return cls(logit, labels, task)
 
     def of(self, rows: npt.NDArray[np.integer]) -> float:
-        """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN with fewer than 2 errors."""
+        """b of these images, 0.05 to 20: int64 `[M]`, positions, with repetition. NaN with fewer than 3 errors."""
         if self._errors(rows) < ERRORS:
             return math.nan
         b = self._start if np.isfinite(self._start) else 1.0

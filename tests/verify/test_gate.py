@@ -100,7 +100,7 @@ def rare(errors: int, gain: float = 1.0, better: int = 0) -> list[dict[str, Any]
     return statements([teacher, small], teacher, labels, np.arange(300), seed=0, draws=200)
 
 
-@pytest.mark.parametrize(("errors", "better"), [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (1, 1), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("errors", "better"), [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (1, 1), (3, 2), (4, 4)])
 def test_where_errors_are_rare_calibration_is_not_judged_and_the_verdict_says_so(errors: int, better: int) -> None:
     labels = np.arange(300) % 2
     found = judged(rare(errors, better=better), DEFAULTS["binary"], floors(labels, np.arange(300), BINARY))

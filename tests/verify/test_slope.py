@@ -63,18 +63,18 @@ def test_where_every_image_is_wrong_and_of_zeros_and_ones_it_stays_in_its_bounds
     assert np.isnan(Slope.of_probabilities(p, np.array([1, 0, 1]), BINARY).of(rows[:0]))
 
 
-def test_with_fewer_than_two_errors_there_is_no_slope() -> None:
+def test_with_fewer_than_three_errors_there_is_no_slope() -> None:
     p, rows = np.array([0.9, 0.8, 0.3, 0.2, 0.6, 0.4]), np.arange(6)
     both, three = np.stack([1 - p, p], axis=1), np.stack([1 - p, 0.9 * p, 0.1 * p], axis=1)
     sides = np.stack([p, p], axis=1)
-    for wrong, known in (([], False), ([4], False), ([4, 5], True)):
+    for wrong, known in (([], False), ([4, 5], False), ([3, 4, 5], True)):
         truth = (p > 0.5).astype(int)
         truth[wrong] ^= 1
         assert np.isfinite(Slope.of_probabilities(both, truth, BINARY).of(rows)) == known
         assert np.isfinite(Slope.of_probabilities(three, truth, THREE).of(rows)) == known
         second = np.stack([(p > 0.5).astype(int), truth], axis=1)  # the errors of all labels count
         assert np.isfinite(Slope.of_probabilities(sides, second, BOTH).of(rows)) == known
-        assert np.isnan(Slope.of_probabilities(both, truth, BINARY).of(rows[:4]))  # a draw without them
+        assert np.isnan(Slope.of_probabilities(both, truth, BINARY).of(rows[:3]))  # a draw without them
 
 
 def test_a_model_that_is_far_too_sure_or_unsure_has_a_slope_and_is_not_taken_for_one_without_errors() -> None:
