@@ -52,4 +52,4 @@ def test_an_error_that_the_images_do_not_define_is_a_dash_and_no_nan() -> None:
 def test_a_case_has_its_label_in_words_none_of_several_and_a_dash_where_unknown() -> None:
     (case,) = full()["cases"]
     (section,) = tables.cases(full(cases=[case, {**case, "label": ""}, {**case, "label": None}]), 10)
-    assert [cells[0][0] for _, cells in section.rows] == ["ill", "none", "-"]
+    assert [cells[1][0] for _, cells in section.rows] == ["ill", "none", "-"]
