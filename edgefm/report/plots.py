@@ -47,7 +47,7 @@ def in_full(metric: str) -> str:
 
 
 def margins(found: Record) -> list[Figure]:
-    """The gate's checks that were made: the loss and the worst that is possible, as shares of the margin: their units differ."""
+    """The gate's checks that were made: the loss and the worst that is possible, as shares of the margin (units differ)."""
     every = found["gate"]["checks"] if found["gate"] else []
     drawn = {each["name"] for each in shown(found)}
     told = {each["what"] for each in every if each["name"] in drawn and each["passed"] is False}
