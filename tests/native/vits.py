@@ -68,9 +68,7 @@ def make(kind: str, change: Callable[[Any], None] = lambda model: None) -> Loade
     classes = 0 if pooling != "own" else model.num_classes
     channels, size = arguments.get("in_chans", 3), arguments["img_size"]
     spec = Preprocess(channels=channels, size=size, resize_to=size, mean=(0.5,) * channels, std=(0.5,) * channels)
-    return LoadedModel(
-        module=module, preprocess=spec, task=task_of(classes), name=kind, licence="unknown", sha256="0" * 64
-    )
+    return LoadedModel(module=module, preprocess=spec, task=task_of(classes), name=kind, licence="unknown", sha256="0" * 64)
 
 
 def images(model: LoadedModel, count: int) -> np.ndarray:
