@@ -84,7 +84,10 @@ def judged(
 
 
 def native_trial(draft: Draft, job: Job, proto: onnx.ModelProto, truth: Outputs, beside: Path) -> Trial:
-    """The one trial of native int8: nothing of it is calibrated, so there is nothing to search. Arguments as of `int8_outputs`."""
+    """The one trial of native int8: nothing of it is calibrated, so there is nothing to search.
+
+    Arguments as of `int8_outputs`.
+    """
     with _int8_alone(draft, job, proto, None, ("native",)).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
         outputs = measure(job.dataset, job.val, job.prepare, predictors, job.bar)

@@ -122,7 +122,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How the student is quantized, and what may be lost.
 
     Attributes:
-        engines: those that the model cannot run on are left out; "native" runs timm's vision transformers, and calibrates nothing.
+        engines: those that cannot run the model are left out; "native" runs timm's vision transformers and calibrates nothing.
         max_drop: largest fall of any task metric of int8 against fp32 on `val`, absolute.
         max_flips: largest share of changed decisions on `val`.
         calibration_images: images of the `calibrate` split that set the activation ranges.
