@@ -9,6 +9,7 @@
 //   dot(sum, x, y)       sum + the products of x's and y's codes, exact in 32 bits
 //   splat, splat_float, load_part, store_part, store_codes, multiply_add, maximum, round, greatest, and a header for exp:
 //   attention_exp.inl
+#pragma once
 
 namespace edgefm {
 namespace {
@@ -34,6 +35,29 @@ inline Floats floats(Ints v) {
 }
 inline Floats floats(Floats v) {
     return v;
+}
+
+typedef uint32_t Unsigned __attribute__((vector_size(sizeof(Ints))));
+
+// All lanes put together, quarter by quarter of a vector of four.
+template <class Lanes, class Two>
+inline auto fold(Lanes v, Two two) {
+    typedef std::remove_reference_t<decltype(v[0])> Lane;
+    typedef Lane Four __attribute__((vector_size(16)));
+    typedef int32_t Order __attribute__((vector_size(16)));
+    Four part[kLanes / 4];
+    __builtin_memcpy(part, &v, sizeof v);
+    for (int i = 1; i < kLanes / 4; ++i) part[0] = two(part[0], part[i]);
+    const Four pairs = two(part[0], __builtin_shuffle(part[0], Order{2, 3, 0, 1}));
+    return two(pairs, __builtin_shuffle(pairs, Order{1, 0, 3, 2}))[0];
+}
+template <class Lanes>
+inline auto total(Lanes v) {
+    return fold(v, [](auto a, auto b) { return a + b; });
+}
+template <class Lanes>
+inline auto greatest(Lanes v) {
+    return fold(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 inline int64_t up(int64_t value, int64_t to) {

@@ -5,6 +5,9 @@
 //
 // int8: K without its mean over the tokens, which adds the same to all scores of a row and so is nothing to softmax
 // (smooth-K: Zhang et al., SageAttention, 2024); a scale per token. V has a scale per channel.
+#pragma once
+
+#include "attention_numbers.inl"
 
 namespace edgefm {
 namespace {
