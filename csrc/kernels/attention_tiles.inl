@@ -7,8 +7,6 @@
 namespace edgefm {
 namespace {
 
-#define EDGEFM_INLINE inline __attribute__((always_inline))
-
 template <class N>
 struct Row {
     typename N::Vector a, b, c, d;
