@@ -37,6 +37,7 @@ public:
   const Json &at(std::string_view key) const;   // throws naming the key
 
 private:
+  friend class JsonParser;
   Kind kind_ = Kind::null;
   bool boolean_ = false;
   int64_t integer_ = 0;
