@@ -23,18 +23,18 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "no class token, mean, fc_norm": ("vit_base_patch16_gap_224", {"img_size": 64}, "own"),
     "class token, mean": ("vit_tiny_patch16_224", {"img_size": 64, "global_pool": "avg"}, "own"),
     "registers, LayerScale": ("vit_small_patch14_reg4_dinov2", {"img_size": 70, "init_values": 0.3}, "own"),
-    "registers without positions": (
-        "vit_small_patch14_reg4_dinov2", {"img_size": 70, "no_embed_class": True, "init_values": 0.3}, "own",
+    "registers with positions": (
+        "vit_small_patch14_reg4_dinov2", {"img_size": 70, "no_embed_class": False, "init_values": 0.3}, "own",
     ),
     "dynamic size": ("vit_small_patch14_dinov2", {"img_size": 70, "dynamic_img_size": True, "init_values": 0.3}, "own"),
     "packed SwiGLU": (
         "vit_giant_patch14_224",
-        {"img_size": 56, "mlp_layer": SwiGLUPacked, "mlp_ratio": 2.66667 * 2, "reg_tokens": 8, "init_values": 0.3},
+        {"img_size": 56, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 2.66667 * 2, "reg_tokens": 8, "init_values": 0.3},
         "own",
     ),
     "packed SwiGLU, class + mean": (
         "vit_huge_patch14_224",
-        {"img_size": 56, "mlp_layer": SwiGLUPacked, "mlp_ratio": 5.3375, "reg_tokens": 4, "num_classes": 0},
+        {"img_size": 56, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 5.3375, "reg_tokens": 4, "num_classes": 0},
         "class+patches",
     ),
     "qk-norm": ("vit_tiny_patch16_224", {"img_size": 64, "qk_norm": True}, "own"),

@@ -1,0 +1,178 @@
+// K and V of one head as the tiles read them, once per head.
+//
+//     K   word[token / kLanes][step][token % kLanes]     step: kPerWord values of the width
+//     V   word[column / kLanes][step][column % kLanes]   step: kPerWord tokens
+//
+// int8: K without its mean over the tokens, which adds the same to all scores of a row and so is nothing to softmax
+// (smooth-K: Zhang et al., SageAttention, 2024); a scale per token. V has a scale per channel.
+
+namespace edgefm {
+namespace {
+
+constexpr int kMaxWidth = 128;
+constexpr int kRows = 6;
+
+template <class N>
+struct Packed {
+    typedef typename N::Word Word;
+    int k_steps, v_steps, blocks, columns;  // columns: vectors of the width
+    Word *k, *k_first, *v, *v_first;
+    float *k_scale, *k_bias, *v_scale, *mean, *poison;
+    size_t bytes;
+
+    Packed(uint8_t* base, int tokens, int width)
+        : k_steps(width / N::kPerWord),
+          v_steps((tokens + N::kPerWord - 1) / N::kPerWord),
+          blocks((tokens + kLanes - 1) / kLanes),
+          columns((width + kLanes - 1) / kLanes) {
+        uintptr_t next = reinterpret_cast<uintptr_t>(base);  // base is null where only the size is asked for
+        const auto take = [&next](auto*& part, int64_t words) {
+            part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(next);
+            next += up(4 * words, 64);
+        };
+        const int64_t padded = int64_t{blocks} * kLanes;
+        take(k, padded * k_steps);
+        take(k_first, padded);
+        take(k_scale, padded);
+        take(k_bias, padded);
+        take(v, int64_t{columns} * kLanes * v_steps);
+        take(v_first, columns * kLanes);
+        take(v_scale, columns * kLanes);
+        take(mean, columns * kLanes);
+        take(poison, 1);
+        bytes = next - reinterpret_cast<uintptr_t>(base);
+    }
+};
+
+// The mean of each column over the tokens, in four interleaved sums: the same bits on every instruction set.
+inline void mean_over_tokens(const Attention& a, float* mean) {
+    for (int c = 0; c < a.width; c += kLanes) {
+        Floats s0 = {}, s1 = {}, s2 = {}, s3 = {};
+        const float* k = a.k + c;
+        int t = 0;
+        for (; t + 4 <= a.tokens; t += 4, k += 4 * a.stride) {
+            s0 = s0 + load_part(k, a.width - c);
+            s1 = s1 + load_part(k + a.stride, a.width - c);
+            s2 = s2 + load_part(k + 2 * a.stride, a.width - c);
+            s3 = s3 + load_part(k + 3 * a.stride, a.width - c);
+        }
+        for (; t < a.tokens; ++t, k += a.stride) s0 = s0 + load_part(k, a.width - c);
+        store(mean + c, ((s0 + s1) + (s2 + s3)) / splat_float(static_cast<float>(a.tokens)));
+    }
+}
+
+// out[step * kLanes + lane] = rows[lane * stride + step], words of 32 bits, four by four.
+inline void transpose(const void* rows, int stride, int steps, void* out) {
+    typedef int32_t Four __attribute__((vector_size(16)));
+    const int32_t* in = static_cast<const int32_t*>(rows);
+    int32_t* to = static_cast<int32_t*>(out);
+    for (int step = 0; step < steps; step += 4) {
+        for (int lane = 0; lane < kLanes; lane += 4) {
+            const int32_t* from = in + lane * stride + step;
+            Four a, b, c, d;
+            __builtin_memcpy(&a, from, 16);
+            __builtin_memcpy(&b, from + stride, 16);
+            __builtin_memcpy(&c, from + 2 * stride, 16);
+            __builtin_memcpy(&d, from + 3 * stride, 16);
+            const Four ab = __builtin_shuffle(a, b, Four{0, 4, 1, 5}), cd = __builtin_shuffle(c, d, Four{0, 4, 1, 5});
+            const Four ab2 = __builtin_shuffle(a, b, Four{2, 6, 3, 7}), cd2 = __builtin_shuffle(c, d, Four{2, 6, 3, 7});
+            const Four turned[4] = {__builtin_shuffle(ab, cd, Four{0, 1, 4, 5}), __builtin_shuffle(ab, cd, Four{2, 3, 6, 7}),
+                                    __builtin_shuffle(ab2, cd2, Four{0, 1, 4, 5}),
+                                    __builtin_shuffle(ab2, cd2, Four{2, 3, 6, 7})};
+            for (int i = 0; i < 4 && step + i < steps; ++i) __builtin_memcpy(to + (step + i) * kLanes + lane, &turned[i], 16);
+        }
+    }
+}
+
+template <class N>
+void pack_keys(const Attention& a, const Packed<N>& p) {
+    constexpr bool kInt8 = N::kPerWord > 1;
+    alignas(64) typename N::Word rows[kLanes * kMaxWidth / N::kPerWord] = {};
+    const int stride = static_cast<int>(up(a.width, 16)) / N::kPerWord;
+    if (kInt8) mean_over_tokens(a, p.mean);
+    float poison = 0.0f;
+    for (int block = 0; block < p.blocks; ++block) {
+        const int64_t token = int64_t{block} * kLanes;
+        const int live = a.tokens - token < kLanes ? static_cast<int>(a.tokens - token) : kLanes;
+        if (live < kLanes) __builtin_memset(rows, 0, sizeof rows);
+        for (int i = 0; i < kLanes; ++i) {
+            p.k_scale[token + i] = 0.0f;
+            p.k_bias[token + i] = i < live ? 0.0f : -__builtin_inff();
+            if (i >= live) continue;
+            const float scale =
+                N::convert(a.k + (token + i) * a.stride, kInt8 ? p.mean : nullptr, a.width, 0, rows + i * stride);
+            poison += scale * 0.0f;
+            p.k_scale[token + i] = scale;
+        }
+        typename N::Word* words = p.k + token * p.k_steps;
+        transpose(rows, stride, p.k_steps, words);
+        typename N::Vector first = {};
+        if constexpr (kInt8 && kQueryOffset != 0) {
+            for (int step = 0; step < p.k_steps; ++step) first = dot(first, splat(kOnes), load(words + step * kLanes));
+            first = first * splat(-kQueryOffset);
+        }
+        store(p.k_first + token, first);
+    }
+    *p.poison = poison;
+}
+
+inline void pack_values(const Attention& a, const Packed<Fp32>& p) {
+    for (int c = 0; c < p.columns; ++c) {
+        const int wanted = a.width - c * kLanes;
+        float* words = p.v + int64_t{c} * p.v_steps * kLanes;
+        for (int t = 0; t < a.tokens; ++t) store(words + t * kLanes, load_part(a.v + t * a.stride + c * kLanes, wanted));
+        store(p.v_scale + c * kLanes, splat_float(1.0f));
+        store(p.v_first + c * kLanes, splat_float(0.0f));
+    }
+}
+
+// kCodes tokens' codes of a column side by side in a word.
+inline Ints join(const Ints* token) {
+    if constexpr (kCodes == 4) {
+        const Ints low = splat(255);
+        return (token[0] & low) | ((token[1] & low) << 8) | ((token[2] & low) << 16) | (token[3] << 24);
+    } else {
+        return (token[0] & splat(0xffff)) | (token[1] << 16);
+    }
+}
+
+inline void pack_values(const Attention& a, const Packed<Int8>& p) {
+    for (int c = 0; c < p.columns; ++c) {
+        const int wanted = a.width - c * kLanes;
+        const float* v = a.v + c * kLanes;
+        Ints most = {};
+        for (int t = 0; t < a.tokens; ++t) {
+            most = maximum(most, reinterpret_cast<Ints>(load_part(v + t * a.stride, wanted)) & splat(0x7fffffff));
+        }
+        float codes[kLanes], back[kLanes];
+        for (int i = 0; i < kLanes; ++i) {
+            const Scale scale = scale_of(static_cast<uint32_t>(most[i]));
+            codes[i] = scale.code;
+            back[i] = scale.back;
+        }
+        const Floats factor = load(codes);
+        store(p.v_scale + c * kLanes, load(back));
+        int32_t* words = p.v + int64_t{c} * p.v_steps * kLanes;
+        Ints sum = {};
+        for (int step = 0; step < p.v_steps; ++step, words += kLanes) {
+            Ints token[kCodes];
+            for (int i = 0; i < kCodes; ++i) {
+                const int t = step * kCodes + i;
+                token[i] = t < a.tokens ? round(load_part(v + t * a.stride, wanted) * factor) : Ints{};
+            }
+            store(words, join(token));
+            if constexpr (kProbabilityOffset != 0) sum = dot(sum, splat(kOnes), load(words));
+        }
+        store(p.v_first + c * kLanes, sum * splat(-kProbabilityOffset));
+    }
+}
+
+template <class N>
+void pack(const Attention& a) {
+    const Packed<N> p(a.packed, a.tokens, a.width);
+    pack_keys(a, p);
+    pack_values(a, p);
+}
+
+}  // namespace
+}  // namespace edgefm
