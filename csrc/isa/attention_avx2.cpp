@@ -12,6 +12,7 @@ namespace {
 
 typedef int16_t Code;
 constexpr int kCodes = 2, kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
+constexpr bool kTruncates = false;
 
 }  // namespace
 }  // namespace edgefm
@@ -33,4 +34,4 @@ inline void store_codes(Code* p, Ints v) {
 }  // namespace edgefm
 
 #define EDGEFM_ATTENTION_UNIT attention_avx2
-#include "kernels/attention.inl"
+#include "kernels/attention_rows.inl"

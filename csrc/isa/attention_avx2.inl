@@ -31,11 +31,6 @@ inline Ints maximum(Ints a, Ints b) {
 inline Ints round(Floats v) {
     return (Ints)_mm256_cvtps_epi32(v);
 }
-inline int32_t greatest(Ints v) {
-    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
-    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
 
 }  // namespace
 }  // namespace edgefm

@@ -15,6 +15,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint8_t Code;
 constexpr int kLanes = 16, kCodes = 4, kVectors = 4;
 constexpr int kQueryOffset = 128, kProbabilityOffset = 0, kOnes = 0x01010101;
+constexpr bool kTruncates = true;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
@@ -49,12 +50,9 @@ inline Ints maximum(Ints a, Ints b) {
 inline Ints round(Floats v) {
     return (Ints)_mm512_cvtps_epi32(v);
 }
-inline int32_t greatest(Ints v) {
-    return _mm512_reduce_max_epi32((__m512i)v);
-}
 
 }  // namespace
 }  // namespace edgefm
 
 #define EDGEFM_ATTENTION_UNIT attention_avx512_vnni
-#include "kernels/attention.inl"
+#include "kernels/attention_rows.inl"

@@ -12,6 +12,7 @@ namespace {
 
 typedef uint8_t Code;
 constexpr int kCodes = 4, kQueryOffset = 128, kProbabilityOffset = 0, kOnes = 0x01010101;
+constexpr bool kTruncates = true;
 
 }  // namespace
 }  // namespace edgefm
@@ -34,4 +35,4 @@ inline void store_codes(Code* p, Ints v) {
 }  // namespace edgefm
 
 #define EDGEFM_ATTENTION_UNIT attention_avx_vnni
-#include "kernels/attention.inl"
+#include "kernels/attention_rows.inl"

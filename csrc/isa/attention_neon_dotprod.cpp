@@ -14,6 +14,7 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int8_t Code;
 constexpr int kLanes = 4, kCodes = 4, kVectors = 4;
 constexpr int kQueryOffset = 0, kProbabilityOffset = -128, kOnes = 0x01010101;
+constexpr bool kTruncates = true;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)y);
@@ -48,12 +49,9 @@ inline Ints maximum(Ints a, Ints b) {
 inline Ints round(Floats v) {
     return (Ints)vcvtnq_s32_f32((float32x4_t)v);
 }
-inline int32_t greatest(Ints v) {
-    return vmaxvq_s32((int32x4_t)v);
-}
 
 }  // namespace
 }  // namespace edgefm
 
 #define EDGEFM_ATTENTION_UNIT attention_neon_dotprod
-#include "kernels/attention.inl"
+#include "kernels/attention_rows.inl"

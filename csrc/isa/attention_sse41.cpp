@@ -15,6 +15,7 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int16_t Code;
 constexpr int kLanes = 4, kCodes = 2, kVectors = 2;
 constexpr int kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
+constexpr bool kTruncates = false;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return sum + (Ints)_mm_madd_epi16((__m128i)x, (__m128i)y);
@@ -46,13 +47,9 @@ inline Ints maximum(Ints a, Ints b) {
 inline Ints round(Floats v) {
     return (Ints)_mm_cvtps_epi32(v);
 }
-inline int32_t greatest(Ints v) {
-    const __m128i two = _mm_max_epi32((__m128i)v, _mm_shuffle_epi32((__m128i)v, 0x4e));
-    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
 
 }  // namespace
 }  // namespace edgefm
 
 #define EDGEFM_ATTENTION_UNIT attention_sse41
-#include "kernels/attention.inl"
+#include "kernels/attention_rows.inl"

@@ -9,6 +9,9 @@
 //   dot(sum, x, y)       sum + the products of x's and y's codes, exact in 32 bits
 //   splat, splat_float, load_part, store_part, store_codes, multiply_add, maximum, round, greatest, and a header for exp:
 //   attention_exp.inl
+#pragma once
+
+#define EDGEFM_INLINE inline __attribute__((always_inline))
 
 namespace edgefm {
 namespace {
@@ -36,18 +39,51 @@ inline Floats floats(Floats v) {
     return v;
 }
 
+typedef uint32_t Unsigned __attribute__((vector_size(sizeof(Ints))));
+
+// All lanes put together, quarter by quarter of a vector of four.
+template <class Lanes, class Two>
+inline auto fold(Lanes v, Two two) {
+    typedef std::remove_reference_t<decltype(v[0])> Lane;
+    typedef Lane Four __attribute__((vector_size(16)));
+    typedef int32_t Order __attribute__((vector_size(16)));
+    Four part[kLanes / 4];
+    __builtin_memcpy(part, &v, sizeof v);
+    for (int i = 1; i < kLanes / 4; ++i) part[0] = two(part[0], part[i]);
+    const Four pairs = two(part[0], __builtin_shuffle(part[0], Order{2, 3, 0, 1}));
+    return two(pairs, __builtin_shuffle(pairs, Order{1, 0, 3, 2}))[0];
+}
+template <class Lanes>
+inline auto total(Lanes v) {
+    return fold(v, [](auto a, auto b) { return a + b; });
+}
+template <class Lanes>
+inline auto greatest(Lanes v) {
+    return fold(v, [](auto a, auto b) { return a > b ? a : b; });
+}
+
 inline int64_t up(int64_t value, int64_t to) {
     return (value + to - 1) / to * to;
 }
 
+// Calls work(i, count) for the vectors of a row: count is kLanes, a constant, but for the last of a width that is no multiple.
+template <class Work>
+EDGEFM_INLINE void vectors(int width, Work work) {
+    int i = 0;
+    for (; i + kLanes <= width; i += kLanes) work(i, std::integral_constant<int, kLanes>{});
+    if constexpr (kLanes > 8) {  // widths are multiples of eight
+        if (i < width) work(i, std::integral_constant<int, 8>{});
+    }
+}
+
 // The largest |x - minus| of a row as bits: those of infinity and NaN are the largest of all, so they are not lost.
-inline uint32_t largest(const float* x, const float* minus, int width) {
+EDGEFM_INLINE uint32_t largest(const float* x, const float* minus, int width) {
     Ints most = {};
-    for (int i = 0; i < width; i += kLanes) {
-        Floats v = load_part(x + i, width - i);
+    vectors(width, [&](int i, auto count) {
+        Floats v = load_part(x + i, count);
         if (minus != nullptr) v = v - load(minus + i);
         most = maximum(most, reinterpret_cast<Ints>(v) & splat(0x7fffffff));
-    }
+    });
     return static_cast<uint32_t>(greatest(most));
 }
 
@@ -74,15 +110,15 @@ struct Int8 {
     static Ints multiply_add(Ints x, Ints y, Ints sum) { return dot(sum, x, y); }
 
     // A row as codes + offset; `out` is written in whole vectors. Returns what a code is worth.
-    static float convert(const float* x, const float* minus, int width, int offset, int32_t* out) {
+    EDGEFM_INLINE static float convert(const float* x, const float* minus, int width, int offset, int32_t* out) {
         const Scale scale = scale_of(largest(x, minus, width));
         Code* code = reinterpret_cast<Code*>(out);
         const Floats factor = splat_float(scale.code);
-        for (int i = 0; i < width; i += kLanes, code += kLanes) {
-            Floats v = load_part(x + i, width - i);
+        vectors(width, [&](int i, auto count) {
+            Floats v = load_part(x + i, count);
             if (minus != nullptr) v = v - load(minus + i);
-            store_codes(code, (scale.code == 0.0f ? splat(0) : round(v * factor)) + splat(offset));
-        }
+            store_codes(code + i, round(v * factor) + splat(offset));
+        });
         return scale.back;
     }
 };
@@ -97,7 +133,7 @@ struct Fp32 {
     static Floats multiply_add(Floats x, Floats y, Floats sum) { return edgefm::multiply_add(x, y, sum); }
 
     static float convert(const float* x, const float*, int width, int, float* out) {
-        for (int i = 0; i < width; i += kLanes) store(out + i, load_part(x + i, width - i));
+        vectors(width, [&](int i, auto count) { store(out + i, load_part(x + i, count)); });
         return 1.0f;
     }
 };

@@ -5,6 +5,9 @@
 //
 // int8: K without its mean over the tokens, which adds the same to all scores of a row and so is nothing to softmax
 // (smooth-K: Zhang et al., SageAttention, 2024); a scale per token. V has a scale per channel.
+#pragma once
+
+#include "attention_numbers.inl"
 
 namespace edgefm {
 namespace {
@@ -46,19 +49,19 @@ struct Packed {
 
 // The mean of each column over the tokens, in four interleaved sums: the same bits on every instruction set.
 inline void mean_over_tokens(const Attention& a, float* mean) {
-    for (int c = 0; c < a.width; c += kLanes) {
+    vectors(a.width, [&](int c, auto count) {
         Floats s0 = {}, s1 = {}, s2 = {}, s3 = {};
         const float* k = a.k + c;
         int t = 0;
         for (; t + 4 <= a.tokens; t += 4, k += 4 * a.stride) {
-            s0 = s0 + load_part(k, a.width - c);
-            s1 = s1 + load_part(k + a.stride, a.width - c);
-            s2 = s2 + load_part(k + 2 * a.stride, a.width - c);
-            s3 = s3 + load_part(k + 3 * a.stride, a.width - c);
+            s0 = s0 + load_part(k, count);
+            s1 = s1 + load_part(k + a.stride, count);
+            s2 = s2 + load_part(k + 2 * a.stride, count);
+            s3 = s3 + load_part(k + 3 * a.stride, count);
         }
-        for (; t < a.tokens; ++t, k += a.stride) s0 = s0 + load_part(k, a.width - c);
+        for (; t < a.tokens; ++t, k += a.stride) s0 = s0 + load_part(k, count);
         store(mean + c, ((s0 + s1) + (s2 + s3)) / splat_float(static_cast<float>(a.tokens)));
-    }
+    });
 }
 
 // out[step * kLanes + lane] = rows[lane * stride + step], words of 32 bits, four by four.
@@ -136,35 +139,39 @@ inline Ints join(const Ints* token) {
     }
 }
 
-inline void pack_values(const Attention& a, const Packed<Int8>& p) {
-    for (int c = 0; c < p.columns; ++c) {
-        const int wanted = a.width - c * kLanes;
-        const float* v = a.v + c * kLanes;
-        Ints most = {};
-        for (int t = 0; t < a.tokens; ++t) {
-            most = maximum(most, reinterpret_cast<Ints>(load_part(v + t * a.stride, wanted)) & splat(0x7fffffff));
-        }
-        float codes[kLanes], back[kLanes];
-        for (int i = 0; i < kLanes; ++i) {
-            const Scale scale = scale_of(static_cast<uint32_t>(most[i]));
-            codes[i] = scale.code;
-            back[i] = scale.back;
-        }
-        const Floats factor = load(codes);
-        store(p.v_scale + c * kLanes, load(back));
-        int32_t* words = p.v + int64_t{c} * p.v_steps * kLanes;
-        Ints sum = {};
-        for (int step = 0; step < p.v_steps; ++step, words += kLanes) {
-            Ints token[kCodes];
-            for (int i = 0; i < kCodes; ++i) {
-                const int t = step * kCodes + i;
-                token[i] = t < a.tokens ? round(load_part(v + t * a.stride, wanted) * factor) : Ints{};
-            }
-            store(words, join(token));
-            if constexpr (kProbabilityOffset != 0) sum = dot(sum, splat(kOnes), load(words));
-        }
-        store(p.v_first + c * kLanes, sum * splat(-kProbabilityOffset));
+// A vector of columns: the largest of each, then the codes.
+template <class Count>
+EDGEFM_INLINE void pack_columns(const Attention& a, const Packed<Int8>& p, int first, Count count) {
+    const float* v = a.v + first;
+    Ints most = {};
+    for (int t = 0; t < a.tokens; ++t) {
+        most = maximum(most, reinterpret_cast<Ints>(load_part(v + t * a.stride, count)) & splat(0x7fffffff));
     }
+    float codes[kLanes], back[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+        const Scale scale = scale_of(static_cast<uint32_t>(most[i]));
+        codes[i] = scale.code;
+        back[i] = scale.back;
+    }
+    const Floats factor = load(codes);
+    store(p.v_scale + first, load(back));
+    int32_t* words = p.v + int64_t{first} * p.v_steps;
+    Ints sum = {}, token[kCodes];
+    const auto word = [&](int live) {
+        for (int i = 0; i < kCodes; ++i) token[i] = i < live ? round(load_part(v + i * a.stride, count) * factor) : Ints{};
+        const Ints joined = join(token);
+        store(words, joined);
+        if constexpr (kProbabilityOffset != 0) sum = dot(sum, splat(kOnes), joined);
+        v += kCodes * a.stride;
+        words += kLanes;
+    };
+    for (int t = 0; t + kCodes <= a.tokens; t += kCodes) word(kCodes);
+    if (a.tokens % kCodes != 0) word(a.tokens % kCodes);
+    store(p.v_first + first, sum * splat(-kProbabilityOffset));
+}
+
+inline void pack_values(const Attention& a, const Packed<Int8>& p) {
+    vectors(a.width, [&](int first, auto count) { pack_columns(a, p, first, count); });
 }
 
 template <class N>

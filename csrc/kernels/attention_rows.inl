@@ -5,6 +5,11 @@
 //     y   = sum_j p_j v_j / sum_j p_j      int8: the sum of the rounded p_j, so that they add up to one
 //
 // Not how K and V are packed: `attention_pack.inl`.
+#pragma once
+
+#include "attention_exp.inl"
+#include "attention_pack.inl"
+#include "attention_tiles.inl"
 
 namespace edgefm {
 namespace {
@@ -47,30 +52,29 @@ struct Total {
 template <class N, bool Keep>
 __attribute__((noinline)) Total softmax(float* scores, int tokens, float most, float scale, typename N::Word* p) {
     constexpr bool kInt8 = N::kPerWord > 1;
-    const Floats m = splat_float(most), c = splat_float(scale), top = splat_float(kInt8 ? 7.9943534f : 0.0f);  // log2(255)
+    // 2^23 plus a number rounds it, and the last bits of the sum are the integer.
+    constexpr int32_t kBits = 0x4b000000, kTaken = kTruncates ? 0 : kBits;
+    const float rate = scale * 1.44269504f;
+    const Floats m = splat_float(most), least = splat_float(-126.0f / rate), rates = splat_float(rate);
     Floats exact = {};
-    Ints codes = {};
+    Unsigned codes = {};
     Code* code = reinterpret_cast<Code*>(p);
     for (int t = 0; t < tokens; t += kLanes) {
-        const Floats e = power_of_two<kInt8>(multiply_add(load(scores + t) - m, c, top));
+        const Power e = exponential<kInt8>(load(scores + t) - m, least, rates);
         if constexpr (kInt8) {
-            const Ints rounded = round(e);
-            codes = codes + rounded;
-            store_codes(code + t, rounded + splat(kProbabilityOffset));
+            const Ints rounded = reinterpret_cast<Ints>(multiply_add(e.fraction, e.power, splat_float(8388608.0f)));
+            codes = codes + reinterpret_cast<Unsigned>(rounded);
+            store_codes(code + t, kProbabilityOffset == kTaken ? rounded : rounded + splat(kProbabilityOffset - kTaken));
         }
         if (!kInt8 || Keep) {
-            store(scores + t, e);
-            exact = exact + e;
+            const Floats product = e.fraction * e.power;
+            store(scores + t, product);
+            exact = exact + product;
         }
     }
-    Total total = {0.0f, 0.0f};
-    int32_t all = 0;
-    for (int i = 0; i < kLanes; ++i) {
-        total.exact += exact[i];
-        all += codes[i];
-    }
-    total.codes = kInt8 ? static_cast<float>(all) : total.exact;
-    return total;
+    if (!kInt8) return {total(exact), total(exact)};
+    const uint32_t vectors = static_cast<uint32_t>(tokens + kLanes - 1) / kLanes;
+    return {static_cast<float>(total(codes) - vectors * kLanes * uint32_t{kBits}), total(exact)};
 }
 
 template <class N>
@@ -99,12 +103,11 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
         score_tile<N, R, size()>(f, {p.k_scale + token, p.k_bias + token, s.scores + token, s.score_stride, s.most});
     });
     for (int r = 0; r < rows; ++r) {
-        float most = s.most[r * kLanes];
-        for (int i = 1; i < kLanes; ++i) most = s.most[r * kLanes + i] > most ? s.most[r * kLanes + i] : most;
+        const float most = greatest(load(s.most + r * kLanes));
         float* scores = s.scores + r * s.score_stride;
         const bool map = a.row0 != nullptr && row + r == 0, keep = map || a.lse != nullptr;
         const auto run = keep ? softmax<N, true> : softmax<N, false>;
-        const Total total = run(scores, a.tokens, most, worth[r] * 1.44269504f, s.p + r * s.p_stride);
+        const Total total = run(scores, a.tokens, most, worth[r], s.p + r * s.p_stride);
         factor[r] = 1.0f / total.codes + worth[r] * 0.0f + *p.poison;
         const float wrong = factor[r] * 0.0f;
         if (a.lse != nullptr) a.lse[row + r] = log_sum_exp(a, p, row + r, most * worth[r], total.exact) + wrong;

@@ -1,10 +1,11 @@
 // Products of up to 6 rows with up to kVectors vectors of columns, held in registers from the first word to the last.
 // Named sums: GCC 12 spills arrays of them. Not the softmax between the two products: `attention_rows.inl`.
+#pragma once
+
+#include "attention_numbers.inl"
 
 namespace edgefm {
 namespace {
-
-#define EDGEFM_INLINE inline __attribute__((always_inline))
 
 template <class N>
 struct Row {
@@ -37,25 +38,32 @@ EDGEFM_INLINE void add(Row<N>& row, typename N::Word word, const Row<N>& columns
     if constexpr (C > 3) row.d = N::multiply_add(x, columns.d, row.d);
 }
 
+// Element by element: GCC copies a whole Row through memory.
 template <class N, int C>
-EDGEFM_INLINE Row<N> load_row(const typename N::Word* p, int64_t apart) {
-    Row<N> row = {};
+EDGEFM_INLINE void read(Row<N>& row, const typename N::Word* p, int64_t apart) {
     row.a = load(p);
     if constexpr (C > 1) row.b = load(p + apart);
     if constexpr (C > 2) row.c = load(p + 2 * apart);
     if constexpr (C > 3) row.d = load(p + 3 * apart);
-    return row;
 }
 
 template <class N, int R, int C>
 EDGEFM_INLINE Sums<N> product(const Factors<N>& f) {
     static_assert(R == 2 || R == 6);
-    const Row<N> first = load_row<N, C>(f.first, kLanes);
-    Sums<N> sums = {first, first, first, first, first, first};
+    Sums<N> sums;
+    read<N, C>(sums.r0, f.first, kLanes);
+    read<N, C>(sums.r1, f.first, kLanes);
+    if constexpr (R > 2) {
+        read<N, C>(sums.r2, f.first, kLanes);
+        read<N, C>(sums.r3, f.first, kLanes);
+        read<N, C>(sums.r4, f.first, kLanes);
+        read<N, C>(sums.r5, f.first, kLanes);
+    }
     const typename N::Word *columns = f.columns, *upper = f.rows, *lower = f.rows + 3 * f.stride;
     const int64_t stride = f.stride, block = f.block;
     for (int step = 0; step < f.steps; ++step, columns += kLanes, ++upper, ++lower) {
-        const Row<N> column = load_row<N, C>(columns, block);
+        Row<N> column;
+        read<N, C>(column, columns, block);
         add<N, C>(sums.r0, upper[0], column);
         add<N, C>(sums.r1, upper[stride], column);
         if constexpr (R > 2) {
