@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ..models import LoadedModel
+from ..runtime.cpu import usable_threads
 from ..spec.manifest import Precision
 from .native_pack import pack_fp32, pack_int8, pad
 from .native_smooth import smoothed
@@ -80,3 +81,19 @@ def _place(name: str) -> tuple[int, int, str]:
     if first == "layers":
         return 1, int(rest.partition(".")[0]), name
     return (2 if first in ("final_norm", *EXACT) else 0), 0, name
+
+
+def execute_native(description: bytes, weights: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the two files answer on this machine: "logits" `[N, K]` where there are any, and "embedding" `[N, D]`.
+
+    Args:
+        images: prepared, float32 `[N, C, S, S]`.
+    """
+    from edgefm import _native
+
+    room = np.empty(len(weights) + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    room[start : start + len(weights)] = np.frombuffer(weights, np.uint8)
+    encoder = _native.Encoder(description, room[start : start + len(weights)], threads=usable_threads(), images=1)
+    logits, embedding, _ = encoder.run(images)
+    return {"embedding": embedding} if logits is None else {"logits": logits, "embedding": embedding}

@@ -132,7 +132,7 @@ def _check_once(bundle: Bundle, candidate: Candidate, engine: Engine, instead: s
     if passed is not None and passed.exists():
         return
     try:
-        check_golden(engine, bundle, candidate.precision, own=candidate.name, most=1)
+        check_golden(engine, bundle, candidate.precision, variant=candidate.name, most=1)
     except ParityError as error:
         raise ParityError(
             f"{candidate.name} does not compute here what {bundle.path} says: {error.found}",
@@ -160,7 +160,7 @@ def _measure(bundle: Bundle, runnable: list[Candidate], left_out: dict[str, str]
     for candidate in runnable:
         try:
             engine = candidate.load(bundle, threads)
-            tensor = check_golden(engine, bundle, candidate.precision, own=candidate.name)
+            tensor = check_golden(engine, bundle, candidate.precision, variant=candidate.name)
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue

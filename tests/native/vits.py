@@ -17,6 +17,7 @@ from edgefm.models.loaded import task_of
 from edgefm.spec.preprocess import Preprocess
 
 SMALL: dict[str, Any] = {"embed_dim": 96, "depth": 2, "num_heads": 3, "num_classes": 3}
+SWIGLU: dict[str, Any] = {"img_size": 56, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "class token": ("vit_tiny_patch16_224", {"img_size": 64}, "own"),
     "577 tokens": ("vit_tiny_patch16_384", {"img_size": 384}, "own"),
@@ -27,15 +28,9 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         "vit_small_patch14_reg4_dinov2", {"img_size": 70, "no_embed_class": False, "init_values": 0.3}, "own",
     ),
     "dynamic size": ("vit_small_patch14_dinov2", {"img_size": 70, "dynamic_img_size": True, "init_values": 0.3}, "own"),
-    "packed SwiGLU": (
-        "vit_giant_patch14_224",
-        {"img_size": 56, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 2.66667 * 2, "reg_tokens": 8, "init_values": 0.3},
-        "own",
-    ),
+    "packed SwiGLU": ("vit_giant_patch14_224", {**SWIGLU, "mlp_ratio": 2.66667 * 2, "reg_tokens": 8, "init_values": 0.3}, "own"),
     "packed SwiGLU, class + mean": (
-        "vit_huge_patch14_224",
-        {"img_size": 56, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 5.3375, "reg_tokens": 4, "num_classes": 0},
-        "class+patches",
+        "vit_huge_patch14_224", {**SWIGLU, "mlp_ratio": 5.3375, "reg_tokens": 4, "num_classes": 0}, "class+patches",
     ),
     "qk-norm": ("vit_tiny_patch16_224", {"img_size": 64, "qk_norm": True}, "own"),
     "pre-norm": ("vit_base_patch32_clip_224", {"img_size": 96}, "own"),
@@ -68,9 +63,7 @@ def make(kind: str, change: Callable[[Any], None] = lambda model: None) -> Loade
     classes = 0 if pooling != "own" else model.num_classes
     channels, size = arguments.get("in_chans", 3), arguments["img_size"]
     spec = Preprocess(channels=channels, size=size, resize_to=size, mean=(0.5,) * channels, std=(0.5,) * channels)
-    return LoadedModel(
-        module=module, preprocess=spec, task=task_of(classes), name=kind, licence="unknown", sha256="0" * 64
-    )
+    return LoadedModel(module=module, preprocess=spec, task=task_of(classes), name=kind, licence="unknown", sha256="0" * 64)
 
 
 def images(model: LoadedModel, count: int) -> np.ndarray:
