@@ -24,7 +24,7 @@ py::dict features() {
 
 std::string isa() {
     const char* cap = std::getenv("EDGEFM_ISA");
-    return edgefm::isa_name(edgefm::best_isa(cap == nullptr ? "" : cap));
+    return edgefm::isa_name(edgefm::preprocess_isa(cap == nullptr ? "" : cap));
 }
 
 // Whether the elements are of this kind ('u' unsigned, 'f' float) and size, in the machine's byte order.
@@ -78,7 +78,7 @@ void preprocess(const py::array& pixels, int channels, int size, const std::stri
         !(out.flags() & py::array::c_style) || !out.writeable()) {
         throw py::value_error("out must be a contiguous, writable float32 [channels, size, size]");
     }
-    const edgefm::Isa wanted = edgefm::best_isa(isa);
+    const edgefm::Isa wanted = edgefm::preprocess_isa(isa);
     if (!isa.empty() && isa != edgefm::isa_name(wanted)) throw py::value_error("this processor has no " + isa);
     float* target = static_cast<float*>(out.mutable_data());
     const py::gil_scoped_release released;
