@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "decide.h"
-#include "kernels/table.h"
 
 namespace edgefm {
 namespace {
@@ -38,10 +38,12 @@ std::unique_ptr<const Encoder> load(const Bundle& bundle, const Variant& variant
     }
 }
 
-// Preprocessing's kernels beside the encoder's, so that EDGEFM_ISA caps both.
-Isa preparation(const std::string& encoder) {
-    const Isa most = encoder.rfind("avx512", 0) == 0 ? Isa::avx512 : encoder.rfind("avx", 0) == 0 ? Isa::avx2 : Isa::scalar;
-    return best_isa(isa_name(most));
+// The kernels of preprocessing, capped as the encoder's are by EDGEFM_ISA.
+Isa preparation() try {
+    const char* cap = std::getenv("EDGEFM_ISA");
+    return preprocess_isa(cap == nullptr ? "" : cap);
+} catch (const std::invalid_argument& error) {
+    throw Failure(EDGEFM_ERROR_ARGUMENT, std::string("EDGEFM_ISA: ") + error.what());
 }
 
 void demand_finite(const float* values, size_t count, const char* what) {
@@ -58,13 +60,8 @@ Session::Session(std::unique_ptr<const Bundle> bundle, const SessionOptions& opt
         throw Failure(EDGEFM_ERROR_REFUSED, "the bundle is marked as refused: " + *manifest.refused);
     }
     variant_ = &choose(manifest, options.variant);
-    try {
-        best_kernels();
-    } catch (const std::invalid_argument& error) {
-        throw Failure(EDGEFM_ERROR_ARGUMENT, std::string("EDGEFM_ISA: ") + error.what());
-    }
+    isa_ = preparation();
     encoder_ = load(*bundle_, *variant_, options);
-    isa_ = preparation(encoder_->isa());
     const EncoderShape& shape = encoder_->shape();
     const PreprocessSpec& spec = bundle_->preprocess();
     if (shape.channels != spec.channels || shape.size != spec.size) {
