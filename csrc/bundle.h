@@ -20,7 +20,7 @@ namespace edgefm {
 class Bundle {
   public:
     // Both do the checks of docs/efm-format.md, "Reading", in their order, hashing with at most `threads` threads. Throw
-    // BundleError with what is wrong, std::invalid_argument where the file cannot be mapped, std::bad_alloc.
+    // BundleError with what is wrong, FileError where the file cannot be mapped, std::bad_alloc.
     Bundle(const char* path, int threads);
     // `data` must outlive the bundle; it is used in place if its address is a multiple of 64, else copied.
     Bundle(const uint8_t* data, size_t size, int threads);

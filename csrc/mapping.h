@@ -3,12 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 
 namespace edgefm {
 
+class FileError : public std::runtime_error {
+    using runtime_error::runtime_error;
+};
+
 class Mapping {
   public:
-    // Throws std::invalid_argument with what was found: no such file, a folder, a device, an empty file, no permission.
+    // Throws FileError with what was found: no such file, a folder, a device, an empty file, no permission.
     explicit Mapping(const char* path);
     ~Mapping();
     Mapping(const Mapping&) = delete;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -28,7 +27,7 @@ class Descriptor {
 };
 
 [[noreturn]] void refuse(const char* path, const std::string& what) {
-    throw std::invalid_argument(std::string(path) + " " + what);
+    throw FileError(std::string(path) + " " + what);
 }
 
 [[noreturn]] void refuse_with_reason(const char* path, int error) {
