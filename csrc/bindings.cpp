@@ -13,6 +13,7 @@
 namespace py = pybind11;
 
 void bind_encoder(py::module_& module);  // bindings_encoder.cpp
+void bind_attention(py::module_& module);  // bindings_attention.cpp
 
 namespace {
 
@@ -115,4 +116,5 @@ PYBIND11_MODULE(_native, module) {
     module.def("png_unfilter", &png_unfilter, py::arg("rows"), py::arg("pixel_bytes"), py::arg("out"),
                "Undoes the filters of PNG rows; -1, or the first row whose filter is unknown.");
     bind_encoder(module);
+    bind_attention(module);
 }

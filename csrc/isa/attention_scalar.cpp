@@ -105,7 +105,7 @@ void attend_codes(const Attention& a, int row, float* scores) {
     }
     const float worth = scale.worth * a.scale;
     int32_t total = 0, y[kMaxWidth] = {};
-    float exact = 0.0f;
+    double exact = 0.0;
     for (int t = 0; t < a.tokens; ++t) {
         const float e = std::exp((scores[t] - most) * worth);
         const int p_code = e > 0.0f ? static_cast<int>(std::lrint(255.0f * e)) : 0;
@@ -119,27 +119,29 @@ void attend_codes(const Attention& a, int row, float* scores) {
 
     double shift = 0.0;  // what was taken from K
     for (int c = 0; c < a.width; ++c) shift += double{q[c]} * p.mean[c];
-    if (a.lse) a.lse[row] = static_cast<float>(most * worth + shift * a.scale + std::log(exact)) + broken;
-    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = scores[t] / exact + broken;
+    if (a.lse) a.lse[row] = static_cast<float>(double{most} * worth + shift * a.scale + std::log(exact)) + broken;
+    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = static_cast<float>(scores[t] / exact) + broken;
 }
 
 void attend_floats(const Attention& a, int row, float* scores) {
     const Packed p(a.packed, a.tokens, a.width);
     const float* q = a.q + row * a.stride;
-    float most = -INFINITY, total = 0.0f, y[kMaxWidth] = {};
+    float most = -INFINITY;
     for (int t = 0; t < a.tokens; ++t) {
-        scores[t] = 0.0f;
-        for (int c = 0; c < a.width; ++c) scores[t] += q[c] * p.k[int64_t{t} * a.width + c];
+        double sum = 0.0;
+        for (int c = 0; c < a.width; ++c) sum += double{q[c]} * p.k[int64_t{t} * a.width + c];
+        scores[t] = static_cast<float>(sum);
         if (scores[t] > most) most = scores[t];
     }
+    double total = 0.0, y[kMaxWidth] = {};
     for (int t = 0; t < a.tokens; ++t) {
         scores[t] = std::exp((scores[t] - most) * a.scale);
         total += scores[t];
-        for (int c = 0; c < a.width; ++c) y[c] += scores[t] * p.v[int64_t{t} * a.width + c];
+        for (int c = 0; c < a.width; ++c) y[c] += double{scores[t]} * p.v[int64_t{t} * a.width + c];
     }
-    for (int c = 0; c < a.width; ++c) a.y[row * a.y_stride + c] = y[c] / total;
-    if (a.lse) a.lse[row] = most * a.scale + std::log(total);
-    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = scores[t] / total;
+    for (int c = 0; c < a.width; ++c) a.y[row * a.y_stride + c] = static_cast<float>(y[c] / total);
+    if (a.lse) a.lse[row] = static_cast<float>(double{most} * a.scale + std::log(total));
+    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = static_cast<float>(scores[t] / total);
 }
 
 }  // namespace
