@@ -12,6 +12,7 @@
 
 namespace py = pybind11;
 
+void bind_encoder(py::module_& module);  // bindings_encoder.cpp
 void bind_attention(py::module_& module);  // bindings_attention.cpp
 
 namespace {
@@ -114,5 +115,6 @@ PYBIND11_MODULE(_native, module) {
                "Prepares one image as edgefm/spec/preprocess.py says. `isa`: the kernels to use, \"\" for the best.");
     module.def("png_unfilter", &png_unfilter, py::arg("rows"), py::arg("pixel_bytes"), py::arg("out"),
                "Undoes the filters of PNG rows; -1, or the first row whose filter is unknown.");
+    bind_encoder(module);
     bind_attention(module);
 }

@@ -47,11 +47,14 @@ public:
   const char *isa() const;
 
   // prepared: float32 [N, C, S, S]. Allocates nothing, throws nothing. Any N:
-  // passes of `images` at most.
-  void run(const float *prepared, int count, const EncoderOutputs &out) const;
+  // passes of `images` at most. `seconds`: [threads, 8] to which the time of
+  // each phase is added (`Phase` of vit_state.h), or null.
+  void run(const float *prepared, int count, const EncoderOutputs &out,
+           double *seconds = nullptr) const;
+
+  struct State; // private: vit_state.h
 
 private:
-  struct State;
   std::unique_ptr<State> state_;
 };
 

@@ -71,7 +71,7 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     variants = []
     for variant in draft.manifest.variants:
         row = known[variant.name]
-        found = evidence(row) | (dict(trial.made) if variant.precision == "int8" else {})
+        found = evidence(row) | (dict(trial.made) if variant.precision == "int8" and variant.engine != "native" else {})
         variant = msgspec.structs.replace(variant, accuracy=defined(dict(row.metrics)), flips=row.flips, evidence=found)
         if BF16 in known and (variant.engine, variant.precision) == ("openvino", "fp32"):
             no = refusals(known[BF16], known["fp32"], job.model.task, job.recipe.quantize, findings.n)
@@ -88,15 +88,24 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     return with_expected(Draft(manifest=manifest, preprocess=draft.preprocess, entries=draft.entries), trial.graph, job.prepare)
 
 
-def record(trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str) -> bytes:
+def record(
+    trials: Sequence[Trial],
+    native: Trial | None,
+    best: Trial,
+    gate: Mapping[str, Any],
+    timing: Mapping[str, Timing],
+    sentence: str,
+) -> bytes:
     """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine.
 
-    `chosen_among` says how many trials the kept one was chosen from, on the same images. `gate`: see `proof.gate`.
+    `chosen_among` says how many trials the kept one was chosen from, on the same images. `native`: the one trial of native
+    int8, from which nothing was chosen. `gate`: see `proof.gate`.
     """
+    listed = [*trials, *([] if native is None else [native])]
     found = {
-        "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in trials],
+        "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in listed],
         "kept": best.name,
-        "chosen_among": len(trials),
+        "chosen_among": max(1, len(trials)),
         "gate": gate,
         "milliseconds": {name: each._asdict() for name, each in timing.items()},
         "fastest": sentence,

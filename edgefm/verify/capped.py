@@ -98,7 +98,7 @@ def serve(path: str, name: str) -> None:
                 raise InputError(left_out[name])
             candidate = next(each for each in found if each.name == name)
             engine = candidate.load(bundle, usable_threads())
-            wrong = contradiction(engine, bundle, candidate.precision)
+            wrong = contradiction(engine, bundle, candidate.precision, candidate.name)
         except EdgeFMError as error:
             _send(replies, {"error": np.array(str(error).rstrip("."))})
             return

@@ -53,7 +53,7 @@ def variants_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
             continue
         try:
             engine = candidate.load(bundle, usable_threads())
-            wrong = contradiction(engine, bundle, candidate.precision)
+            wrong = contradiction(engine, bundle, candidate.precision, candidate.name)
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue
