@@ -24,14 +24,26 @@ from ..bundle.make_format1 import FIXTURE
 from .bundles import BINARY, native_variant, new_manifest
 
 CORPUS = Path(__file__).resolve().parents[2] / "csrc" / "fuzz" / "corpus"
-SHAPE = {"img_size": 8, "patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 1, "mlp_ratio": 1.0, "in_chans": 1, "num_classes": 2}
+SHAPE = {
+    "img_size": 8,
+    "patch_size": 4,
+    "embed_dim": 32,
+    "depth": 1,
+    "num_heads": 1,
+    "mlp_ratio": 1.0,
+    "in_chans": 1,
+    "num_classes": 2,
+}
 
 
 def smallest() -> LoadedModel:
     """A vision transformer of five tokens."""
     torch.manual_seed(0)
     module = TimmEncoder(
-        timm.create_model("vit_tiny_patch16_224", **SHAPE).eval(), architecture="vit_tiny_patch16_224", arguments=SHAPE, pooling="own"
+        timm.create_model("vit_tiny_patch16_224", **SHAPE).eval(),
+        architecture="vit_tiny_patch16_224",
+        arguments=SHAPE,
+        pooling="own",
     )
     spec = Preprocess(channels=1, size=8, resize_to=8, mean=(0.5,), std=(0.5,))
     return LoadedModel(module=module.eval(), preprocess=spec, task=BINARY, name="smallest", licence="unknown", sha256="0" * 64)
@@ -53,15 +65,13 @@ def bundle(path: Path, precision: str) -> None:
 def make(folder: Path) -> None:
     """Write all files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for precision in ("int8", "fp32"):
-        path = folder / f"native-{precision}"
-        bundle(path, precision)
-        if precision == "int8":
-            with open_bundle(path) as opened:
-                parts = {name.rpartition("/")[2]: bytes(opened.view(name)) for name in opened.names()}
-            (folder / "description").write_bytes(parts["encoder.json"] + b"\0" + parts["encoder.bin"])
-            for name in ("manifest.json", "preprocess.json", "dot.npy"):
-                (folder / name).write_bytes(parts[name])
+    path = folder / "native-int8"
+    bundle(path, "int8")
+    with open_bundle(path) as opened:
+        parts = {name.rpartition("/")[2]: bytes(opened.view(name)) for name in opened.names()}
+    (folder / "description").write_bytes(parts["encoder.json"] + b"\0" + parts["encoder.bin"])
+    for name in ("manifest.json", "preprocess.json", "dot.npy"):
+        (folder / name).write_bytes(parts[name])
     whole = FIXTURE.read_bytes()
     (folder / "format1").write_bytes(whole)
     (folder / "format1-cut").write_bytes(whole[:-7])
