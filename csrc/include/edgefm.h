@@ -1,13 +1,13 @@
 /* EdgeFM's C interface: open a bundle, ask it about images, close it. Not a decoder of image files: pixels come from the
  * caller.
  *
- *     edgefm_error error = {sizeof error};
+ *     edgefm_error error = {.struct_size = sizeof error};
  *     edgefm_session* session = NULL;
  *     if (edgefm_open("lung.efm", NULL, &session, &error) != EDGEFM_OK) puts(error.message);
  *
  * Sizes. Every struct begins with `struct_size`. Set it to sizeof the struct, and everything that you do not use to 0
- * (`edgefm_image image = {sizeof image};` does both). So programs made for an older header run with a newer library: it reads
- * and writes no more than `struct_size` bytes. Within one ABI version fields are only added at the end.
+ * (`edgefm_image image = {.struct_size = sizeof image};` does both). So programs made for an older header run with a newer
+ * library: it reads and writes no more than `struct_size` bytes. Within one ABI version fields are only added at the end.
  *
  * Errors. A function that can fail returns EDGEFM_OK or the number of an error. With an `edgefm_error` it writes the number and
  * one sentence into it, else it says no more than the number: that struct is the caller's last error, and the library keeps

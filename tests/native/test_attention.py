@@ -135,7 +135,9 @@ def test_hard_inputs(isa, change):
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 @pytest.mark.parametrize("isa", HERE)
-@pytest.mark.parametrize("tokens, splits", [(37, list(range(1, 37))), (50, [1, 3, 6, 11, 18, 22, 49]), (197, [98]), (5, [4, 4])])
+@pytest.mark.parametrize(
+    "tokens, splits", [(37, list(range(1, 37))), (50, [1, 3, 6, 11, 18, 22, 49]), (197, [98]), (5, [4, 4])]
+)
 def test_the_split_into_rows_changes_no_bit(isa, precision, tokens, splits):
     qkv = heads(tokens, 72)
     whole = attend(isa, precision, qkv, 0.1)
