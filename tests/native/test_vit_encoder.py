@@ -204,7 +204,7 @@ def test_truncated_weights_are_refused_at_every_tensor(written: tuple[dict[str, 
     document, weights = written
     ends = sorted({each["offset"] for each in document["tensors"]} | {0, 1, len(weights) - 1})
     for end in ends:
-        with pytest.raises(ValueError, match="begins at|64 bytes"):
+        with pytest.raises(ValueError, match=r"begins at|64 bytes"):
             opened(document, aligned(weights[:end].tobytes()))
 
 

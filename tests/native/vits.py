@@ -58,7 +58,7 @@ def make(kind: str, change: Callable[[Any], None] = lambda model: None) -> Loade
                     weight.uniform_(0.5, 1.5)
                 elif "gamma" not in name:
                     weight.normal_(std=0.2)
-        change(model)
+            change(model)
     module = TimmEncoder(model.eval(), architecture=architecture, arguments=arguments, pooling=pooling).eval()  # type: ignore[arg-type]
     classes = 0 if pooling != "own" else model.num_classes
     channels, size = arguments.get("in_chans", 3), arguments["img_size"]
