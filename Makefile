@@ -15,13 +15,15 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 SOURCES := pyproject.toml $(wildcard setup.py csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: help demo test test-slow sanitize check format wheelhouse wheelhouse-check extras-check clean
+.PHONY: help demo test test-slow library fuzz sanitize check format wheelhouse wheelhouse-check extras-check clean
 
 help:
 	@echo "make demo        the whole road on generated images, under five minutes"
 	@echo "make test        the tests"
 	@echo "make test-slow   the tests on real data, too"
-	@echo "make sanitize    the C++ code's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make library     the C library without Python, in build/library"
+	@echo "make fuzz        the C library opens damaged and forged bundles for FUZZ_SECONDS (60), with clang"
+	@echo "make sanitize    the C++ code's tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer"
 	@echo "make check       lint, format, types, import rules, documentation"
 	@echo "make wheelhouse  everything an air-gapped PC needs, in wheelhouse/"
 
@@ -34,6 +36,13 @@ test: $(VENV)/test.stamp
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m "not peer and not gpu"
+
+library:
+	$(MAKE) -s -C csrc -j$$(nproc)
+	@ls -l build/library/libedgefm.so.1 build/library/libedgefm.a
+
+fuzz:
+	csrc/fuzz/run.sh
 
 sanitize: $(VENV)/test.stamp
 	PYTHON=$(BIN)/python csrc/sanitize.sh

@@ -19,15 +19,22 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra"]
-ISA_FLAGS = {
-    "preprocess_avx2.cpp": ["-mavx2", "-mfma"],
-    "preprocess_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-Wno-maybe-uninitialized"],
-}
-UNITS = ("bindings", "cpu_features", "png", "preprocess", "isa/preprocess_scalar")
-SOURCES = [f"csrc/{name}.cpp" for name in UNITS]
+PROCESSORS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 CUDA_ARCHS = "75 80 86 89 90 120"
 CUDA_UNITS = ("attention.cu", "lora_linear.cu", "bindings.cpp")
+
+
+def units() -> tuple[list[str], dict[str, list[str]]]:
+    """The flags of all C++ units, and for each unit of this processor's module its own, as `csrc/flags.txt` lists them."""
+    flags, own = [], {}
+    mine = ("both", "python", PROCESSORS.get(platform.machine().lower()))
+    for line in Path("csrc/flags.txt").read_text().splitlines():
+        who, *rest = line.split() or ["#"]
+        if who == "flags":
+            flags = rest
+        elif who in mine:
+            own[f"csrc/{rest[0]}"] = rest[1:]
+    return flags, own
 
 
 class BuildNative(build_ext):
@@ -37,9 +44,10 @@ class BuildNative(build_ext):
         if ext.name == "edgefm._cuda":
             return self.build_cuda(ext)
         compile_one = self.compiler._compile
+        _, own = units()
 
         def compile_with_own_flags(obj, src, suffix, cc_args, extra, pp_opts):  # type: ignore[no-untyped-def]
-            compile_one(obj, src, suffix, cc_args, extra + ISA_FLAGS.get(Path(src).name, []), pp_opts)
+            compile_one(obj, src, suffix, cc_args, extra + own[src], pp_opts)
 
         self.compiler._compile = compile_with_own_flags
         try:
@@ -107,14 +115,14 @@ def extensions() -> list[Extension]:
             sys.exit("edgefm: EDGEFM_CUDA is set, but pybind11 is not installed. Install it, or unset EDGEFM_CUDA.")
         print("edgefm: pybind11 is not installed, so the C++ module is not built.", file=sys.stderr)
         return []
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    flags, own = units()
     return [
         Extension(
             "edgefm._native",
-            SOURCES + ([f"csrc/isa/{name}" for name in ISA_FLAGS] if x86 else []),
+            list(own),
             include_dirs=["csrc", pybind11.get_include()],
-            depends=[str(path) for path in sorted(Path("csrc").rglob("*")) if path.suffix in (".h", ".inl")],
-            extra_compile_args=FLAGS,
+            depends=[str(path) for path in sorted(Path("csrc").rglob("*")) if path.suffix in (".h", ".inl", ".txt")],
+            extra_compile_args=flags,
             extra_link_args=["-pthread"],
             language="c++",
             optional=True,

@@ -12,6 +12,10 @@
 
 namespace py = pybind11;
 
+void bind_encoder(py::module_& module);  // bindings_encoder.cpp
+void bind_attention(py::module_& module);  // bindings_attention.cpp
+void bind_kernels(py::module_& module);  // bindings_kernels.cpp
+
 namespace {
 
 py::dict features() {
@@ -22,7 +26,7 @@ py::dict features() {
 
 std::string isa() {
     const char* cap = std::getenv("EDGEFM_ISA");
-    return edgefm::isa_name(edgefm::best_isa(cap == nullptr ? "" : cap));
+    return edgefm::isa_name(edgefm::preprocess_isa(cap == nullptr ? "" : cap));
 }
 
 // Whether the elements are of this kind ('u' unsigned, 'f' float) and size, in the machine's byte order.
@@ -76,7 +80,7 @@ void preprocess(const py::array& pixels, int channels, int size, const std::stri
         !(out.flags() & py::array::c_style) || !out.writeable()) {
         throw py::value_error("out must be a contiguous, writable float32 [channels, size, size]");
     }
-    const edgefm::Isa wanted = edgefm::best_isa(isa);
+    const edgefm::Isa wanted = edgefm::preprocess_isa(isa);
     if (!isa.empty() && isa != edgefm::isa_name(wanted)) throw py::value_error("this processor has no " + isa);
     float* target = static_cast<float*>(out.mutable_data());
     const py::gil_scoped_release released;
@@ -112,4 +116,7 @@ PYBIND11_MODULE(_native, module) {
                "Prepares one image as edgefm/spec/preprocess.py says. `isa`: the kernels to use, \"\" for the best.");
     module.def("png_unfilter", &png_unfilter, py::arg("rows"), py::arg("pixel_bytes"), py::arg("out"),
                "Undoes the filters of PNG rows; -1, or the first row whose filter is unknown.");
+    bind_encoder(module);
+    bind_attention(module);
+    bind_kernels(module);
 }

@@ -1,6 +1,8 @@
 #include "cpu_features.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <stdexcept>
 
 #if defined(__x86_64__)
@@ -48,6 +50,7 @@ std::vector<std::pair<std::string, bool>> cpu_features() {
     const bool zmm = ymm && (saved & 0xe0) == 0xe0;  // opmask, upper halves of zmm0-15, zmm16-31
     const bool tile = (saved & 0x60000) == 0x60000;  // AMX configuration and data
     return {
+        {"sse4_1", bit(one.c, 19)},
         {"sse4_2", bit(one.c, 20)},
         {"avx", ymm && bit(one.c, 28)},
         {"avx2", ymm && bit(seven.b, 5)},
@@ -79,38 +82,52 @@ std::vector<std::pair<std::string, bool>> cpu_features() {
 #endif
 }
 
-Isa best_isa(const std::string& cap) {
-    Isa highest = Isa::avx512;
-    if (cap == "scalar") {
-        highest = Isa::scalar;
-    } else if (cap == "avx2") {
-        highest = Isa::avx2;
-    } else if (!cap.empty() && cap != "avx512") {
-        throw std::invalid_argument("unknown instruction set '" + cap + "'; expected scalar, avx2 or avx512");
+namespace {
+
+// In the order of `Isa`.
+const char* const kNames[] = {"scalar", "sse41", "avx2", "avx_vnni", "avx512", "avx512_vnni", "neon_dotprod"};
+
+// The features that an instruction set's kernels are compiled for, in the order of `Isa`.
+const std::vector<std::vector<const char*>> needs() {
+    return {
+        {},
+        {"sse4_1"},
+        {"avx2", "fma"},
+        {"avx2", "fma", "avx_vnni"},
+        {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
+        {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+        {"asimd", "asimddp"},
+    };
+}
+
+}  // namespace
+
+bool has_isa(Isa isa) {
+    const auto features = cpu_features();
+    const auto wanted = needs()[static_cast<size_t>(isa)];
+    return std::all_of(wanted.begin(), wanted.end(), [&](const char* name) {
+        return std::any_of(features.begin(), features.end(), [&](const auto& f) { return f.first == name && f.second; });
+    });
+}
+
+Isa isa_named(const std::string& name) {
+    std::string known;
+    for (size_t i = 0; i < std::size(kNames); ++i) {
+        if (name == kNames[i]) return static_cast<Isa>(i);
+        known += (i == 0 ? "" : i + 1 == std::size(kNames) ? " or " : ", ") + std::string(kNames[i]);
     }
-    bool avx2 = true, avx512 = true;
-    bool known = false;
-    for (const auto& [name, present] : cpu_features()) {
-        if (name == "avx2" || name == "fma") {
-            avx2 = avx2 && present;
-            known = true;
-        } else if (name == "avx512f" || name == "avx512bw" || name == "avx512dq" || name == "avx512vl") {
-            avx512 = avx512 && present;
-        }
-    }
-    const Isa found = !known || !avx2 ? Isa::scalar : avx512 ? Isa::avx512 : Isa::avx2;
-    return found < highest ? found : highest;
+    throw std::invalid_argument("unknown instruction set '" + name + "'; expected " + known);
+}
+
+bool below_cap(Isa isa, const std::string& cap) {
+    if (cap.empty()) return true;
+    const Isa highest = isa_named(cap);
+    // A cap of another architecture's leaves what every processor has.
+    return isa == Isa::scalar || (isa <= highest && (isa == Isa::neon_dotprod) == (highest == Isa::neon_dotprod));
 }
 
 const char* isa_name(Isa isa) {
-    switch (isa) {
-        case Isa::avx512:
-            return "avx512";
-        case Isa::avx2:
-            return "avx2";
-        default:
-            return "scalar";
-    }
+    return kNames[static_cast<size_t>(isa)];
 }
 
 }  // namespace edgefm

@@ -76,12 +76,11 @@ Axis make_axis(int64_t n, int64_t m, int size, bool bicubic, double gain) {
 
 const PreprocessKernels& kernels(Isa isa) {
 #if defined(__x86_64__)
-    static const PreprocessKernels* const table[] = {&preprocess_scalar, &preprocess_avx2, &preprocess_avx512};
-    return *table[static_cast<int>(isa)];
-#else
+    if (isa == Isa::avx512) return preprocess_avx512;
+    if (isa == Isa::avx2) return preprocess_avx2;
+#endif
     (void)isa;
     return preprocess_scalar;
-#endif
 }
 
 // One image: the source columns that matter, cut into tiles that stay in cache; rows of the output, cut into blocks.
@@ -227,6 +226,13 @@ std::string check(const PreprocessSpec& spec, const Pixels& pixels) {
     if (pixels.channels != 1 && pixels.channels != 3 && pixels.channels != 4) return "pixels must have 1, 3 or 4 channels";
     if (pixels.bits != 8 && pixels.bits != 16) return "pixels must have 8 or 16 bits";
     return "";
+}
+
+Isa preprocess_isa(const std::string& cap) {
+    for (const Isa isa : {Isa::avx512, Isa::avx2}) {
+        if (below_cap(isa, cap) && has_isa(isa)) return isa;
+    }
+    return Isa::scalar;
 }
 
 void preprocess(const PreprocessSpec& spec, const Pixels& pixels, int threads, Isa isa, float* out) {

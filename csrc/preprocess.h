@@ -37,8 +37,12 @@ constexpr int64_t kLongestSide = int64_t{1} << 24;
 // What is wrong with the arguments, or "".
 std::string check(const PreprocessSpec& spec, const Pixels& pixels);
 
+// The highest of preprocessing's instruction sets (scalar, avx2, avx512) that this processor has, not above `cap` (below_cap).
+// Throws std::invalid_argument on an unknown word.
+Isa preprocess_isa(const std::string& cap);
+
 // Fills out[channels * size * size]. The same bits for any number of threads (>= 1).
-// Throws std::invalid_argument where `check` complains, std::bad_alloc.
+// `isa` is one of preprocess_isa's. Throws std::invalid_argument where `check` complains, std::bad_alloc.
 void preprocess(const PreprocessSpec& spec, const Pixels& pixels, int threads, Isa isa, float* out);
 
 }  // namespace edgefm

@@ -214,7 +214,7 @@ def quantize(
         model: a run directory, a timm name, hf-hub:NAME, a folder or FILE.py:FUNCTION.
         data: a CSV, a folder, a MedMNIST .npz, medmnist:NAME or phantom:NAME.
         out: the .efm file to write.
-        engines: an engine, openvino or onnx; may be given many times. Both by default.
+        engines: an engine, openvino, onnx or native (timm's vision transformers); may be given many times. All by default.
         max_drop: largest fall of any metric, absolute.
         max_flips: largest share of changed decisions, 0 to 1.
         calibrate: fit temperature and thresholds to the labels of the calibrate split first; without it the model's stay.

@@ -5,7 +5,7 @@ Not the device: clock, caches and memory bus stay this machine's, and the findin
 | of the profile | imitated by | what is missing then |
 |---|---|---|
 | cores | CPU affinity of each contender's process | |
-| instructions | `runtime.instructions.openvino_cap`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
+| instructions | `runtime.instructions.held_to` | ONNX Runtime has no such cap |
 | memory | `RLIMIT_DATA` | pages of files, which a container counts and takes back when it must |
 
 `RLIMIT_AS` would be no container: OpenVINO reserves four times the address space that it uses (539 MB for a process of 135 MB,
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..runtime.cpu import usable_threads
-from ..runtime.instructions import SETS, openvino_cap
+from ..runtime.instructions import SETS, held_to
 from ..spec.device import Device
 from .bootstrap import P95_FEWEST
 from .contender import Limits
@@ -92,12 +92,12 @@ def _instructions(device: Device, imitated: list[str], missing: list[str]) -> di
     if not beyond:
         imitated.append(f"instructions: {wanted} is this processor's own widest set")
         return {}
-    if cap.openvino is None or cap.prepare is None:
+    if cap.openvino is None or cap.own is None:
         missing.append(f"instructions: {wanted} cannot be capped here, {', '.join(beyond)} stays in use")
         return {}
-    imitated.append(f"instructions: {wanted} for OpenVINO and the preparation of images")
+    imitated.append(f"instructions: {wanted} for OpenVINO, the native engine and the preparation of images")
     missing.append(f"instructions: ONNX Runtime cannot be capped at {wanted}; of torch only its oneDNN can")
-    return openvino_cap(cap.openvino) | {"EDGEFM_ISA": cap.prepare}
+    return held_to(cap)
 
 
 def judge(device: Device, entered: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:

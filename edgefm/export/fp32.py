@@ -15,23 +15,27 @@ import onnx
 import onnxruntime
 from msgspec.structs import replace
 
-from ..errors import ParityError
+from ..errors import InputError, ParityError
 from ..models import LoadedModel, load_model
 from ..partial import check_output
+from ..runtime.engines import load_engine
 from ..runtime.preprocess import Preprocessor
-from ..spec.manifest import Variant
+from ..spec.manifest import Precision, Variant
 from ..spec.recipe import Recipe
 from ..verify.parity import LIMIT, Expected, Finding, check, findings, first_failure
 from .draft import Draft, new_manifest, new_variant, with_recipe, with_variants
 from .golden import golden, golden_entries
 from .locate import locate
+from .native import native_entries
+from .native_vit import read_vit
 from .onnx import export_onnx, onnx_entries
 from .openvino import openvino_entries
 from .preprocess_graph import build_preprocess_graph
 
-Engine = Literal["openvino", "onnx"]
+Engine = Literal["openvino", "onnx", "native"]
 Report = Callable[[str], None]
-ENGINES: tuple[Engine, ...] = ("openvino", "onnx")
+GRAPH_ENGINES: tuple[Engine, ...] = ("openvino", "onnx")  # they run the ONNX graph, whatever it holds
+ENGINES: tuple[Engine, ...] = (*GRAPH_ENGINES, "native")
 
 
 def export(
@@ -44,7 +48,7 @@ def export(
     force: bool = False,
     report: Report = print,
 ) -> Path:
-    """Write a model as an fp32 bundle for both engines.
+    """Write a model as an fp32 bundle for all engines that can run it.
 
     Args:
         model: any form of MODEL, or a `LoadedModel`.
@@ -65,7 +69,11 @@ def export(
     out = Path(out)
     check_output(out, force, ".efm")
     loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
-    draft = held_draft(loaded, export_onnx(loaded), golden(loaded), out, report=report)
+    proto = export_onnx(loaded)
+    engines, why = usable_engines(loaded, ENGINES)
+    if why:
+        report(f"left out: {why}")
+    draft = held_draft(loaded, proto, golden(loaded), out, engines=engines, report=report)
     if recipe is not None:
         draft = with_recipe(draft, recipe)
     identity = draft.write(out, force=force)
@@ -80,13 +88,32 @@ def load(model: Any, *, licence: str | None, trust_remote_code: bool) -> LoadedM
     return load_model(model, licence=licence, trust_remote_code=trust_remote_code)
 
 
+def usable_engines(model: LoadedModel, wanted: Sequence[Engine]) -> tuple[tuple[Engine, ...], str]:
+    """Those of the engines that can run this model, and why the native one cannot, as a clause; "" where it can.
+
+    Raises:
+        InputError: no other engine is wanted than the native one, and it cannot.
+    """
+    if "native" not in wanted:
+        return tuple(wanted), ""
+    others = tuple(engine for engine in wanted if engine != "native")
+    try:
+        load_engine("native")
+        read_vit(model)
+    except InputError as error:
+        if not others:
+            raise
+        return others, error.found + (f"; expected {error.expected}" if error.expected else "")
+    return tuple(wanted), ""
+
+
 def held_draft(
     model: LoadedModel,
     proto: onnx.ModelProto,
     pictures: Sequence[Expected],
     out: Path,
     *,
-    engines: Sequence[Engine] = ENGINES,
+    engines: Sequence[Engine] = GRAPH_ENGINES,
     report: Report,
 ) -> Draft:
     """The fp32 bundle of a model, its variants held to the model.
@@ -106,7 +133,8 @@ def held_draft(
         for variant in draft.manifest.variants:
             found = findings(prepare, trial.predictor(variant, len(pictures)), pictures, model.task)
             failure = first_failure(found)
-            node = locate(model, proto, _picture(pictures, failure), variant.engine) if _in_encoder(failure) else ""
+            graph = variant.engine != "native" and _in_encoder(failure)
+            node = locate(model, proto, _picture(pictures, failure), variant.engine) if graph else ""
             check(found, variant.name, node)
             parity = found[-1].difference
             held.append(replace(variant, parity=_rounded(parity)))
@@ -121,14 +149,26 @@ def build(model: LoadedModel, proto: onnx.ModelProto, pictures: Sequence[Expecte
     listed, entries = golden_entries(pictures)
     entries["preprocess.onnx"] = build_preprocess_graph(model.preprocess).SerializeToString(deterministic=True)
     variants: list[Variant] = []
-    makers = {"onnx": onnx_entries, "openvino": openvino_entries}
     for engine in engines:
         name = f"{engine}-fp32"
-        made = makers[engine](proto, f"variants/{name}")
+        made = entries_of(engine, model, proto, "fp32")
         entries.update(made)
         variants.append(new_variant(name, model, proto, tuple(made)))
     manifest = replace(new_manifest(model, tuple(variants)), golden=listed)
     return Draft(manifest=manifest, preprocess=model.preprocess, entries=entries)
+
+
+def entries_of(engine: Engine, model: LoadedModel, graph: onnx.ModelProto | None, precision: Precision) -> dict[str, bytes]:
+    """The files of an engine's variant by their names in the archive.
+
+    Args:
+        graph: what ONNX Runtime and OpenVINO run, at this precision. The native engine reads the model itself.
+    """
+    prefix = f"variants/{engine}-{precision}"
+    if engine == "native":
+        return native_entries(model, precision, prefix)
+    assert graph is not None
+    return onnx_entries(graph, prefix) if engine == "onnx" else openvino_entries(graph, prefix)
 
 
 def _check_preprocess_graph(draft: Draft, pictures: Sequence[Expected]) -> None:

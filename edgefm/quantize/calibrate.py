@@ -24,7 +24,7 @@ class Calibration:
     """The chosen images, read and prepared one by one as they are asked for, always in the same order.
 
     Attributes:
-        dataset: where they are. indexes: int64 `[n]`, positions in it, ascending, n at least 1. prepare: as the runtime does.
+        dataset: where they are. indexes: int64 `[n]`, positions in it, ascending. prepare: as the runtime does.
     """
 
     dataset: Dataset
@@ -46,12 +46,12 @@ class Calibration:
 
 
 def choose(dataset: Dataset, prepare: Preprocessor, count: int, seed: int) -> Calibration:
-    """`count` images of the split, drawn without replacement from `seed`; all of them if there are no more.
+    """`count` images of the split, drawn without replacement from `seed`; all of them if there are no more, none for 0.
 
     Raises:
         InputError: the split is empty.
     """
-    there = dataset.of(SPLIT)
+    there = dataset.of(SPLIT) if count else np.empty(0, np.int64)
     drawn = np.random.Generator(np.random.PCG64(seed)).permutation(there)[:count]
     return Calibration(dataset=dataset, indexes=np.sort(drawn), prepare=prepare)
 

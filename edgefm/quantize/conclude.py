@@ -72,7 +72,9 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
     variants = []
     for variant in draft.manifest.variants:
         row = known[variant.name]
-        found = evidence(row) | labels_used(job) | (dict(trial.made) if variant.precision == "int8" else {})
+        found = evidence(row) | labels_used(job)
+        if variant.precision == "int8" and variant.engine != "native":
+            found |= trial.made
         variant = msgspec.structs.replace(variant, accuracy=defined(dict(row.metrics)), flips=row.flips, evidence=found)
         if BF16 in known and (variant.engine, variant.precision) == ("openvino", "fp32"):
             no = refusals(known[BF16], known["fp32"], job.model.task, job.recipe.quantize, findings.n)
@@ -90,18 +92,26 @@ def concluded(draft: Draft, job: Job, findings: Findings, trial: Trial, refused:
 
 
 def record(
-    job: Job, trials: Sequence[Trial], best: Trial, gate: Mapping[str, Any], timing: Mapping[str, Timing], sentence: str
+    job: Job,
+    trials: Sequence[Trial],
+    native: Trial | None,
+    best: Trial,
+    gate: Mapping[str, Any],
+    timing: Mapping[str, Timing],
+    sentence: str,
 ) -> bytes:
     """`evidence/quantize.json`: every trial with the gate's reasons, which was kept, and the times on this machine.
 
     `rule`: what the decision rule was fitted to, and what of it stayed as it was; None without. `sets`: how many images and
     patients made the conformal quantile; None without.
-    `chosen_among` says how many trials the kept one was chosen from, on the same images. `gate`: see `proof.gate`.
+    `chosen_among` says how many trials the kept one was chosen from, on the same images. `native`: the one trial of native
+    int8, from which nothing was chosen. `gate`: see `proof.gate`.
     """
+    listed = [*trials, *([] if native is None else [native])]
     found = {
-        "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in trials],
+        "trials": [{"name": trial.name, "excess": trial.excess, "reasons": trial.reasons} for trial in listed],
         "kept": best.name,
-        "chosen_among": len(trials),
+        "chosen_among": max(1, len(trials)),
         "gate": gate,
         "rule": dict(job.rule) or None,
         "sets": _sets(job) or None,

@@ -41,7 +41,7 @@ from .proof import chosen, gate, unproved, yes
 from .rule import with_rule
 from .search import Search
 from .speed import fastest, speeds
-from .trial import Trial, with_int8
+from .trial import Trial, beside_native, native_trial, with_int8
 
 
 def quantize(
@@ -115,15 +115,22 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
     kept = Kept(folder, identity(job, proto))
     draft = held_draft(job.model, proto, golden(job.model), kept.best, engines=engines, report=report)
     others = _others(job, draft, kept.best)
+    native = native_trial(draft, job, proto, others["fp32"], kept.best) if "native" in engines else None
 
-    def save(trial: Trial) -> None:
+    def save(searched: Trial) -> None:
+        trial = beside_native(searched, native)
         why = f"the search was not finished; the best so far ({trial.name}): {trial.why()}"
         whole = with_int8(draft, job, proto, trial.graph, engines)
         concluded(whole, job, findings_of(job, others, trial, intervals=False), trial, why).write(kept.best, force=True)
         report(f"the best so far is kept as {kept.best}")
 
     search = Search(job, proto, draft, others["fp32"], kept, save, report)
-    best = search.run()
+    if job.graph_engines:
+        best = beside_native(search.run(), native)
+    else:
+        assert native is not None
+        best = native
+        report(job.calibrated())
     timing = _speeds(job, with_int8(draft, job, proto, best.graph, engines), kept.best)
     findings = findings_of(job, others, best, intervals=True).timed({name: each.p50 for name, each in timing.items()})
     notes = (chosen(best.name, len(search.trials)), unproved(findings, job.recipe.quantize))
@@ -143,7 +150,7 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
     append_evidence(
         unfinished,
         "evidence/quantize.json",
-        record(job, search.trials, best, gate(findings, job.recipe.quantize, refused), timing, sentence),
+        record(job, search.trials, native, best, gate(findings, job.recipe.quantize, refused), timing, sentence),
     )
     unfinished.replace(out)
     if refused is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data import Dataset, check_images, clusters, load_data
 from ..errors import InputError
-from ..export.fp32 import load
+from ..export.fp32 import Engine, load, usable_engines
 from ..export.onnx import check_mode
 from ..models import LoadedModel
 from ..runtime.cpu import usable_threads
@@ -33,7 +33,10 @@ class Job:
 
     Attributes:
         model: with the recipe's window, if it states one.
-        calibration: images of the `calibrate` split. val: int64 `[n]`, positions of the `val` images.
+        recipe: its engines are those that can run the model.
+        left_out: why the native engine cannot, or "".
+        calibration: images of the `calibrate` split; none where no engine asks for them.
+        val: int64 `[n]`, positions of the `val` images.
         rule: what the decision rule was fitted to, for the record (`rule.with_rule`); empty where it was not.
         bar: takes the share of the images that are being answered, 0 to 1, and the seconds left.
     """
@@ -46,6 +49,12 @@ class Job:
     val: np.ndarray
     rule: Mapping[str, Any] = field(default_factory=dict)
     bar: Callable[[float, float], None] = no_bar
+    left_out: str = ""
+
+    @property
+    def graph_engines(self) -> tuple[Engine, ...]:
+        """The engines that run an int8 graph, which calibration images make."""
+        return tuple(engine for engine in self.recipe.quantize.engines if engine != "native")
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -64,10 +73,13 @@ class Job:
         unlabelled = ["no labels: the gate sees flipped decisions and the cosine to the fp32 embedding only"]
         if self.model.task.kind == "embedding":
             unlabelled = ["no labels: the gate sees the cosine to the fp32 embedding only"]
-        return [*self.dataset.notes, *left_out, *(unlabelled if self.labels is None else [])]
+        notes = [*self.dataset.notes, *left_out, *(unlabelled if self.labels is None else [])]
+        return notes + ([f"left out: {self.left_out}"] if self.left_out else [])
 
     def calibrated(self) -> str:
         """The calibration images as a sentence."""
+        if not self.graph_engines:
+            return "no calibration: the native engine takes its scales from each image"
         return describe(self.calibration, self.recipe.quantize.calibration_images)
 
 
@@ -94,7 +106,10 @@ def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | Non
             expected=f"the labels of {loaded.name}: {_some(task.labels)} ({task.kind})",
             do="rename the labels, or take a model of this task",
         )
-    used = np.concatenate([dataset.of(SPLIT), dataset.of("val")])
+    engines, left_out = usable_engines(loaded, recipe.quantize.engines)
+    recipe = msgspec.structs.replace(recipe, quantize=msgspec.structs.replace(recipe.quantize, engines=engines))
+    calibrates = engines != ("native",) or recipe.quantize.calibrate
+    used = np.concatenate([dataset.of(SPLIT), dataset.of("val")]) if calibrates else dataset.of("val")
     if look:
         dataset = check_images(dataset, used)
     if recipe.quantize.coverage is not None:
@@ -105,7 +120,8 @@ def load_job(model: Any, data: str | Path, recipe: Recipe, *, licence: str | Non
         dataset=dataset,
         recipe=recipe,
         prepare=prepare,
-        calibration=choose(dataset, prepare, recipe.quantize.calibration_images, recipe.seed),
+        calibration=choose(dataset, prepare, recipe.quantize.calibration_images if engines != ("native",) else 0, recipe.seed),
+        left_out=left_out,
         val=dataset.of("val"),
     )
 

@@ -36,12 +36,15 @@ def plan(job: Job) -> list[str]:
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 10 * weights + 0.5e9
     minutes = job.recipe.quantize.minutes
     names = [f"{engine}-{precision}" for precision in ("fp32", "int8") for engine in job.recipe.quantize.engines]
-    return [
+    lines = [
         f"{job.model.name}: {', '.join(names)}; {job.calibrated()}; the gate looks at {val} images of 'val'",
         f"about {_minutes(seconds)} on this machine, {disk / 1e6:.0f} MB for the bundle and as much again "
         f"while it is made, {peak / 1e9:.1f} GB of memory",
-        f"if int8 changes too much: trials for about {_minutes(60 * minutes)} more at most, and twice the disk in OUT.partial",
     ]
+    if job.graph_engines:
+        more = f"trials for about {_minutes(60 * minutes)} more at most, and twice the disk in OUT.partial"
+        lines.append(f"if int8 changes too much: {more}")
+    return lines
 
 
 def _minutes(seconds: float) -> str:

@@ -13,9 +13,7 @@ from msgspec.structs import replace
 
 from ..errors import ParityError
 from ..export.draft import Draft, new_variant, with_variants
-from ..export.fp32 import Engine
-from ..export.onnx import onnx_entries
-from ..export.openvino import openvino_entries
+from ..export.fp32 import Engine, entries_of
 from ..runtime.golden import check_golden
 from .decide import Row, excess, judge, refusals
 from .expected import with_expected
@@ -32,7 +30,7 @@ class Trial:
 
     Attributes:
         name: how the graph was made, such as "2 layers in float".
-        graph: the int8 ONNX graph that all engines run.
+        graph: the int8 ONNX graph that all engines but the native one run; None where there is only that.
         outputs: variant name to what it answers on `val`. rows: the same, judged.
         reasons: variant name to why the gate says no; empty where it says yes.
         excess: by how much the worst of what is lost exceeds what may be lost; at most 0 where every variant passes.
@@ -40,7 +38,7 @@ class Trial:
     """
 
     name: str
-    graph: onnx.ModelProto
+    graph: onnx.ModelProto | None
     outputs: Mapping[str, Outputs]
     rows: tuple[Row, ...]
     reasons: Mapping[str, Sequence[str]]
@@ -63,7 +61,12 @@ class Trial:
 
 
 def judged(
-    job: Job, name: str, graph: onnx.ModelProto, outputs: Mapping[str, Outputs], truth: Outputs, made: Mapping[str, float]
+    job: Job,
+    name: str,
+    graph: onnx.ModelProto | None,
+    outputs: Mapping[str, Outputs],
+    truth: Outputs,
+    made: Mapping[str, float],
 ) -> Trial:
     """The trial of a graph that was measured. `truth`: the torch model's outputs on `val`."""
     task, recipe = job.model.task, job.recipe.quantize
@@ -80,36 +83,62 @@ def judged(
     )
 
 
-def with_int8(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, engines: Sequence[Engine]) -> Draft:
+def native_trial(draft: Draft, job: Job, proto: onnx.ModelProto, truth: Outputs, beside: Path) -> Trial:
+    """The one trial of native int8: nothing of it is calibrated, so there is nothing to search.
+
+    Arguments as of `int8_outputs`.
+    """
+    with _int8_alone(draft, job, proto, None, ("native",)).tried(beside) as trial:
+        predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
+        outputs = measure(job.dataset, job.val, job.prepare, predictors, job.bar)
+    return judged(job, "native int8", None, outputs, truth, {})
+
+
+def beside_native(found: Trial, native: Trial | None) -> Trial:
+    """A trial of the other engines together with that of the native one, if there is one."""
+    if native is None or found is native:
+        return found
+    return dataclasses.replace(
+        found,
+        outputs={**found.outputs, **native.outputs},
+        rows=(*found.rows, *native.rows),
+        reasons={**found.reasons, **native.reasons},
+        excess=max(found.excess, native.excess),
+    )
+
+
+def with_int8(
+    draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto | None, engines: Sequence[Engine]
+) -> Draft:
     """The draft with one int8 variant more per engine, behind its own. `proto`: the fp32 graph."""
     variants, entries = list(draft.manifest.variants), dict[str, bytes]()
-    makers = {"onnx": onnx_entries, "openvino": openvino_entries}
     for engine in engines:
-        name = f"{engine}-int8"
-        made = makers[engine](unfused(graph) if engine == "onnx" else graph, f"variants/{name}")
+        made = entries_of(engine, job.model, unfused(graph) if engine == "onnx" and graph is not None else graph, "int8")
         entries.update(made)
-        variants.append(new_variant(name, job.model, proto, tuple(made)))
+        variants.append(new_variant(f"{engine}-int8", job.model, proto, tuple(made)))
     return with_variants(draft, tuple(variants), entries)
 
 
 def int8_outputs(
     draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto, indexes: np.ndarray, beside: Path
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What the graph answers on images of the data set in every engine asked for, as the runtime runs it, by variant.
+    """What the graph answers on images of the data set in every engine that runs it, as the runtime does, by variant.
 
     Args:
         draft: the fp32 bundle. indexes: int64 `[N]`. beside: a trial copy is written beside this file, and removed.
     """
-    with _int8_alone(draft, job, proto, graph).tried(beside) as trial:
+    with _int8_alone(draft, job, proto, graph, job.graph_engines).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
         return measure(job.dataset, indexes, job.prepare, predictors, job.bar)
 
 
-def _int8_alone(draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto) -> Draft:
-    """The draft with the int8 variants of every engine asked for and no others: theirs need not be written to try these."""
+def _int8_alone(
+    draft: Draft, job: Job, proto: onnx.ModelProto, graph: onnx.ModelProto | None, engines: Sequence[Engine]
+) -> Draft:
+    """The draft with the int8 variants of these engines and no others: theirs need not be written to try these."""
     fixed = {name: content for name, content in draft.entries.items() if not name.startswith("variants/")}
     bare = Draft(manifest=replace(draft.manifest, variants=()), preprocess=draft.preprocess, entries=fixed)
-    return with_int8(bare, job, proto, graph, job.recipe.quantize.engines)
+    return with_int8(bare, job, proto, graph, engines)
 
 
 def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelProto, beside: Path) -> Trial:
@@ -122,7 +151,8 @@ def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelPro
     if not passing:
         return found
     reasons = {name: list(each) for name, each in found.reasons.items()}
-    with with_expected(_int8_alone(draft, job, proto, found.graph), found.graph, job.prepare).tried(beside) as trial:
+    alone = _int8_alone(draft, job, proto, found.graph, job.graph_engines)
+    with with_expected(alone, found.graph, job.prepare).tried(beside) as trial:
         for variant in trial.bundle.manifest.variants:
             if variant.name in passing:
                 try:

@@ -14,8 +14,8 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 
 FEATURES = (
-    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
-    "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "sha_ni", "asimd", "asimddp", "i8mm", "sha2",
+    "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "sha_ni", "asimd", "asimddp", "i8mm", "sha2",
 )  # fmt: skip
 
 

@@ -19,15 +19,20 @@ from .preprocess import Preprocessor
 # fp32: probabilities from pixels, and the embedding in units of its standard deviation, as DESIGN's parity gate.
 EXACT = 1e-3
 # int8 against what its own graph answers, run as it is written: engines fuse, and so round, otherwise. Of trained MobileNets in
-# OpenVINO and ONNX Runtime they were within 0.015 and 0.9996.
+# OpenVINO and ONNX Runtime they were within 0.015 and 0.9996. Native int8 against what it answered where it was built.
 OWN = 0.05, 0.99
 # bf16, and int8 of bundles without such outputs, differ from the fp32 outputs by what the gate allowed on real images, and by
 # more on generated ones. This bound only catches arithmetic that has gone wrong here (saturation, a broken kernel).
 GROSS = 0.25, 0.9
 
 
-def check_golden(engine: Engine, bundle: Bundle, precision: Running, *, most: int | None = None) -> np.ndarray:
+def check_golden(
+    engine: Engine, bundle: Bundle, precision: Running, variant: str = "", *, most: int | None = None
+) -> np.ndarray:
     """Run golden inputs from their pixels and compare: all of them, or the first `most`.
+
+    Args:
+        variant: its name. Native int8 is no run of the int8 graph, so it is held to outputs of its own.
 
     Returns:
         A prepared image, float32 `[1, C, S, S]`: the last golden input, or zeros in a bundle without any.
@@ -45,8 +50,9 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running, *, most: in
         for name, output in engine(tensor).items():
             if name not in golden.outputs:
                 continue
-            own = f"{precision}.{name}" in golden.outputs
-            member = golden.outputs[f"{precision}.{name}" if own else name]
+            key = f"{variant if variant.startswith('native') else precision}.{name}"
+            own = key in golden.outputs
+            member = golden.outputs[key if own else name]
             expected = _array(bundle, member)[None]
             if expected.shape != output.shape:
                 raise BundleError(f"{member} has the shape {list(expected.shape[1:])}", expected=f"{list(output.shape[1:])}")
@@ -59,10 +65,10 @@ def check_golden(engine: Engine, bundle: Bundle, precision: Running, *, most: in
     return tensor
 
 
-def contradiction(engine: Engine, bundle: Bundle, precision: Running) -> str:
+def contradiction(engine: Engine, bundle: Bundle, precision: Running, variant: str = "") -> str:
     """How it contradicts the golden outputs, as `check_golden` says it, or "". Raises `BundleError` as that does."""
     try:
-        check_golden(engine, bundle, precision)
+        check_golden(engine, bundle, precision, variant)
     except ParityError as error:
         return str(error).rstrip(".")
     return ""

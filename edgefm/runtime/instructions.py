@@ -17,14 +17,14 @@ class InstructionSet(NamedTuple):
     Attributes:
         feature: the one of `cpu.FEATURES` that a processor with this set has. beyond: those that it does not have.
         openvino: the word that holds OpenVINO to it (see `openvino_cap`), and
-        prepare: the word of EDGEFM_ISA that holds the preparation of images to it; None where there is none.
+        own: the word of EDGEFM_ISA that holds the native engine and the preparation of images to it; None where there is none.
         bf16: whether a processor with nothing beyond it computes in bf16.
     """
 
     feature: str
     beyond: tuple[str, ...]
     openvino: str | None = None
-    prepare: str | None = None
+    own: str | None = None
     bf16: bool = False
 
     def here(self) -> bool:
@@ -38,12 +38,12 @@ class InstructionSet(NamedTuple):
 
 
 SETS: Mapping[str, InstructionSet] = {
-    "sse41": InstructionSet("sse4_2", ("avx",), "SSE41", "scalar"),
+    "sse41": InstructionSet("sse4_2", ("avx",), "SSE41", "sse41"),
     "avx2": InstructionSet("avx2", ("avx_vnni", "avx512f"), "AVX2", "avx2"),
-    "avx_vnni": InstructionSet("avx_vnni", ("avx512f",), "AVX2_VNNI", "avx2"),
+    "avx_vnni": InstructionSet("avx_vnni", ("avx512f",), "AVX2_VNNI", "avx_vnni"),
     "avx512": InstructionSet("avx512f", ("avx512_vnni", "avx512_bf16", "amx_tile"), "AVX512_CORE", "avx512"),
-    "avx512_vnni": InstructionSet("avx512_vnni", ("avx512_bf16", "amx_tile"), "AVX512_CORE_VNNI", "avx512"),
-    "avx512_bf16": InstructionSet("avx512_bf16", ("avx512_fp16", "amx_tile"), "AVX512_CORE_BF16", "avx512", bf16=True),
+    "avx512_vnni": InstructionSet("avx512_vnni", ("avx512_bf16", "amx_tile"), "AVX512_CORE_VNNI", "avx512_vnni"),
+    "avx512_bf16": InstructionSet("avx512_bf16", ("avx512_fp16", "amx_tile"), "AVX512_CORE_BF16", "avx512_vnni", bf16=True),
     "neon": InstructionSet("asimd", ("asimddp", "i8mm")),
     "neon_dotprod": InstructionSet("asimddp", ("i8mm",)),
 }
@@ -52,6 +52,11 @@ SETS: Mapping[str, InstructionSet] = {
 def caps() -> list[InstructionSet]:
     """Those that OpenVINO can be held to here, and that hold something of this processor back, from the oldest on."""
     return [each for each in SETS.values() if each.openvino is not None and each.here() and each.held_back()]
+
+
+def held_to(cap: InstructionSet) -> dict[str, str]:
+    """The environment in which OpenVINO, the native engine and the preparation of images use nothing beyond a set of `caps`."""
+    return openvino_cap(str(cap.openvino)) | {"EDGEFM_ISA": str(cap.own)}
 
 
 def openvino_cap(word: str) -> dict[str, str]:

@@ -94,7 +94,8 @@ def candidates(manifest: Manifest) -> tuple[list[Candidate], dict[str, str]]:
         if variant.engine not in ENGINES:
             left_out[variant.name] = f"this EdgeFM has no {variant.engine} engine"
         elif not installed(variant.engine):
-            left_out[variant.name] = f"{ENGINES[variant.engine].title} is not installed"
+            missing = "is not installed" if ENGINES[variant.engine].extra else "was not built here"
+            left_out[variant.name] = f"{ENGINES[variant.engine].title} {missing}"
         if variant.engine == "openvino" and variant.precision == "fp32":
             half = Candidate("openvino-bf16", variant, "bf16")
             found.append(half)
@@ -131,7 +132,7 @@ def _check_once(bundle: Bundle, candidate: Candidate, engine: Engine, instead: s
     if passed is not None and passed.exists():
         return
     try:
-        check_golden(engine, bundle, candidate.precision, most=1)
+        check_golden(engine, bundle, candidate.precision, variant=candidate.name, most=1)
     except ParityError as error:
         raise ParityError(
             f"{candidate.name} does not compute here what {bundle.path} says: {error.found}",
@@ -144,7 +145,8 @@ def _check_once(bundle: Bundle, candidate: Candidate, engine: Engine, instead: s
 
 def _none(bundle: Bundle, left_out: dict[str, str]) -> InputError:
     engines = {variant.engine: None for variant in bundle.manifest.variants if variant.engine in ENGINES}
-    how = " or ".join(f"pip install 'edgefm[{ENGINES[engine].extra}]'" for engine in engines if not installed(engine))
+    extras = [ENGINES[engine].extra for engine in engines if not installed(engine) and ENGINES[engine].extra]
+    how = " or ".join(f"pip install 'edgefm[{extra}]'" for extra in extras)
     reasons = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
     return InputError(
         f"no variant of {bundle.path} can run here: {reasons}", do=f"install an engine with: {how}" if how else "upgrade EdgeFM"
@@ -158,7 +160,7 @@ def _measure(bundle: Bundle, runnable: list[Candidate], left_out: dict[str, str]
     for candidate in runnable:
         try:
             engine = candidate.load(bundle, threads)
-            tensor = check_golden(engine, bundle, candidate.precision)
+            tensor = check_golden(engine, bundle, candidate.precision, variant=candidate.name)
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue

@@ -122,6 +122,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How the student is quantized, and what may be lost.
 
     Attributes:
+        engines: those that cannot run the model are left out; "native" runs timm's vision transformers and calibrates nothing.
         max_drop: largest fall of any task metric of int8 against fp32 on `val`, absolute.
         max_flips: largest share of changed decisions on `val`.
         calibration_images: images of the `calibrate` split that set the activation ranges.
@@ -132,7 +133,7 @@ class QuantizeRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     precision: Literal["int8"] = "int8"
-    engines: tuple[Literal["openvino", "onnx"], ...] = ("openvino", "onnx")
+    engines: tuple[Literal["openvino", "onnx", "native"], ...] = ("openvino", "onnx", "native")
     max_drop: NonNegative = 0.005
     max_flips: Share = 0.01
     calibration_images: Count = 256

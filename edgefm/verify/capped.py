@@ -25,9 +25,10 @@ from ..bundle import open_bundle
 from ..errors import EdgeFMError, InputError
 from ..runtime.cpu import usable_threads
 from ..runtime.golden import contradiction
-from ..runtime.instructions import openvino_cap
+from ..runtime.instructions import InstructionSet, held_to
 from ..runtime.select import candidates
 
+CAPPED = ("openvino", "native")  # engines with a switch for their instructions
 CODE = "import sys; sys.path[:] = {path!r}; from edgefm.verify.capped import serve; serve({bundle!r}, {name!r})"
 Length = struct.Struct("<Q")
 LINES = 3  # of what a process that has ended said last
@@ -45,8 +46,8 @@ class Capped:
         InputError: the variant cannot run under this cap; says why.
     """
 
-    def __init__(self, bundle: Path, name: str, cap: str) -> None:
-        self._who = f"{name} capped to {cap}"
+    def __init__(self, bundle: Path, name: str, cap: InstructionSet) -> None:
+        self._who = f"{name} capped to {cap.openvino}"
         cache = TemporaryDirectory(prefix="edgefm-capped-")  # a model compiled without the cap must not be taken up
         self._said = TemporaryFile()  # noqa: SIM115 - closed by `_stop`
         self._child = subprocess.Popen(
@@ -54,7 +55,7 @@ class Capped:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env=os.environ | openvino_cap(cap) | {"XDG_CACHE_HOME": cache.name},
+            env=os.environ | held_to(cap) | {"XDG_CACHE_HOME": cache.name},
         )
         self._end = weakref.finalize(self, _stop, self._child, cache, self._said)
         first = self._reply()
@@ -106,7 +107,7 @@ def serve(path: str, name: str) -> None:
                 raise InputError(left_out[name])
             candidate = next(each for each in found if each.name == name)
             engine = candidate.load(bundle, usable_threads())
-            wrong = contradiction(engine, bundle, candidate.precision)
+            wrong = contradiction(engine, bundle, candidate.precision, candidate.name)
         except EdgeFMError as error:
             _send(replies, {"error": np.array(str(error).rstrip("."))})
             return

@@ -16,7 +16,7 @@ from ..runtime.instructions import caps
 from ..runtime.select import Candidate, candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
-from .capped import Capped
+from .capped import CAPPED, Capped
 from .parity import Predictor
 
 
@@ -54,7 +54,7 @@ def variants_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
             continue
         try:
             engine = candidate.load(bundle, usable_threads())
-            wrong = contradiction(engine, bundle, candidate.precision)
+            wrong = contradiction(engine, bundle, candidate.precision, candidate.name)
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue
@@ -75,7 +75,7 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
     for candidate in everything:
         if candidate.name in left_out:
             continue
-        if candidate.variant.engine != "openvino":
+        if candidate.variant.engine not in CAPPED:
             reasons[f"{candidate.name} capped"] = f"{candidate.variant.engine} has no switch for its instruction set"
             continue
         for cap in caps():
@@ -83,7 +83,7 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
                 continue
             name = f"{candidate.name} capped to {cap.openvino}"
             try:
-                child = Capped(bundle.path, candidate.name, str(cap.openvino))
+                child = Capped(bundle.path, candidate.name, cap)
             except InputError as error:
                 reasons[name] = str(error).rstrip(".")
                 continue

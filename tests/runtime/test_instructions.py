@@ -39,7 +39,7 @@ def test_every_feature_that_the_table_asks_for_is_one_that_is_looked_for():
     for each in SETS.values():
         assert {each.feature, *each.beyond} <= set(FEATURES)
         assert each.feature not in each.beyond
-        assert (each.openvino is None) == (each.prepare is None)
+        assert (each.openvino is None) == (each.own is None)
 
 
 def test_this_processors_widest_set_is_no_cap():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -19,27 +18,26 @@ BASELINE = ["csrc/cpu_features.cpp", "csrc/png.cpp", "csrc/preprocess.cpp", "csr
 
 @pytest.fixture(scope="module")
 def objects(root, tmp_path_factory):
-    """Every unit but the bindings, compiled with the flags of setup.py."""
+    """Every unit but the bindings, compiled with the flags of csrc/flags.txt."""
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None or shutil.which("objdump") is None or shutil.which("nm") is None:
         pytest.skip("no C++ compiler with objdump and nm here")
     if sysconfig.get_platform() != "linux-x86_64":
         pytest.skip("the instruction sets compared are those of x86-64")
-    flags = flags_of(root / "setup.py")
+    flags, own = flags_of(root / "csrc" / "flags.txt")
     folder = tmp_path_factory.mktemp("objects")
     made = {}
-    for unit in [*BASELINE, *(f"csrc/isa/{name}" for name in flags["ISA_FLAGS"])]:
+    for unit in [*BASELINE, "csrc/isa/preprocess_avx2.cpp", "csrc/isa/preprocess_avx512.cpp"]:
         made[unit] = folder / (Path(unit).stem + ".o")
-        own = flags["ISA_FLAGS"].get(Path(unit).name, [])
-        subprocess.run([compiler, *flags["FLAGS"], "-fPIC", "-Icsrc", *own, "-c", unit, "-o", made[unit]], cwd=root, check=True)
+        subprocess.run([compiler, *flags, "-fPIC", "-Icsrc", *own[unit], "-c", unit, "-o", made[unit]], cwd=root, check=True)
     return made
 
 
-def flags_of(setup: Path) -> dict[str, list[str]]:
-    """FLAGS and ISA_FLAGS as setup.py writes them, without running it."""
-    tree = ast.parse(setup.read_text())
-    wanted = [node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id in ("FLAGS", "ISA_FLAGS")]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in wanted}
+def flags_of(listed: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """The flags of every unit, and for each unit its own."""
+    lines = [line.split() for line in listed.read_text().splitlines() if line.strip() and line[0] != "#"]
+    flags = next(words[1:] for words in lines if words[0] == "flags")
+    return flags, {f"csrc/{words[1]}": words[2:] for words in lines if words[0] != "flags"}
 
 
 def instructions(path: Path) -> list[str]:

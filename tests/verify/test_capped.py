@@ -23,8 +23,8 @@ pytest.importorskip("openvino")
 X86 = pytest.mark.skipif(not caps(), reason="this processor has nothing that a cap holds back")
 
 
-def oldest() -> str:
-    return str(caps()[0].openvino)
+def oldest() -> InstructionSet:
+    return caps()[0]
 
 
 @X86

@@ -5,6 +5,7 @@ Not the choice between them (`runtime/select.py`). Nothing here imports an engin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from ... import __version__
 from ...bundle import Bundle
 from ...errors import BundleError, InputError, MissingExtra
 from ...spec.manifest import Graph, Variant
@@ -44,7 +46,10 @@ class Engine(Protocol):
 
 
 class Source(NamedTuple):
-    """Where an engine comes from: module and class here, the library it needs, the extra that installs it, its name."""
+    """Where an engine comes from: module and class here, the library it needs, the extra that installs it, its name.
+
+    `extra` is "" for what EdgeFM brings itself.
+    """
 
     module: str
     cls: str
@@ -56,6 +61,7 @@ class Source(NamedTuple):
 ENGINES = {
     "openvino": Source(".openvino", "OpenVINO", "openvino", "openvino", "OpenVINO"),
     "onnx": Source(".onnx", "OnnxRuntime", "onnxruntime", "onnx", "ONNX Runtime"),
+    "native": Source(".native", "Native", "edgefm._native", "", "EdgeFM's own engine"),
 }
 
 
@@ -64,11 +70,13 @@ def load_engine(name: str) -> type[Engine]:
 
     Raises:
         MissingExtra: its library is not installed.
-        InputError: this EdgeFM has no such engine.
+        InputError: this EdgeFM has no such engine, or was built without its C++ module.
     """
     if name not in ENGINES:
         raise InputError(f"this EdgeFM has no engine {name!a}", expected=f"one of {', '.join(ENGINES)}", do="upgrade EdgeFM")
     source = ENGINES[name]
+    if not installed(name) and not source.extra:
+        raise InputError(f"this variant needs {source.title}, which was not built here", do=how_to_get(name))
     if not installed(name):
         raise MissingExtra(source.title, source.extra, "this variant")
     return cast("type[Engine]", getattr(import_module(source.module, __package__), source.cls))
@@ -82,12 +90,21 @@ def installed(name: str) -> bool:
         return False
 
 
+def how_to_get(name: str) -> str:
+    """What to do where the engine is missing, as a clause."""
+    extra = ENGINES[name].extra
+    return f"install it with: pip install 'edgefm[{extra}]'" if extra else "see what edgefm doctor says of the compiled module"
+
+
 def version(name: str) -> str:
     """The installed version of the engine's library, e.g. "onnxruntime-1.31.1", without importing it; "" if it is not known.
 
-    Read from the name of the `.dist-info` folder beside it: `importlib.metadata` would cost 10 ms at every start.
+    Read from the name of the `.dist-info` folder beside it: `importlib.metadata` would cost 10 ms at every start. EdgeFM's own
+    engine has EdgeFM's version, and the kernels that it runs here, which a variable can hold back.
     """
     library = ENGINES[name].library
+    if not ENGINES[name].extra:
+        return f"edgefm-{__version__}-{os.environ.get('EDGEFM_ISA', '')}" if installed(name) else ""
     spec = find_spec(library)
     if spec is None or spec.origin is None:
         return ""

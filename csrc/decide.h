@@ -1,0 +1,17 @@
+// Logits to probabilities, probabilities to decisions: edgefm/runtime/decide.py in C++, one image at a time.
+// Not a model: functions of numbers.
+#pragma once
+
+#include <cstdint>
+
+#include "manifest.h"
+
+namespace edgefm {
+
+// softmax(z / T), or sigmoid(z / T) for a multilabel task, in double; no finite logit overflows. logits, out: [K].
+void probabilities(const float* logits, const Task& task, double* out);
+
+// 1 where a label holds, by the task's rule. probabilities, out: [K].
+void decide(const double* probabilities, const Task& task, uint8_t* out);
+
+}  // namespace edgefm

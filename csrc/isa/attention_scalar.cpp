@@ -1,0 +1,175 @@
+// Attention in plain loops: what the other instruction sets are held to, and what runs where there is none of them.
+// The same codes and the same integers as theirs; exp is the C library's, so that a probability may round to the next code.
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/attention.h"
+
+namespace edgefm {
+namespace {
+
+constexpr int kMaxWidth = 128;
+
+// K and V: rows of codes and their scales (int8), or rows of floats. `values` points at codes or floats.
+struct Packed {
+    int8_t *k_code, *v_code;
+    float *k_scale, *v_scale, *mean, *k, *v;
+
+    Packed(uint8_t* base, int tokens, int width) {
+        const int64_t all = int64_t{tokens} * width;
+        k = reinterpret_cast<float*>(base);
+        v = k + all;
+        k_scale = reinterpret_cast<float*>(base);
+        v_scale = k_scale + tokens;
+        mean = v_scale + width;
+        k_code = reinterpret_cast<int8_t*>(mean + width);
+        v_code = k_code + all;
+    }
+};
+
+size_t packed_bytes(int tokens, int width) {
+    const size_t all = static_cast<size_t>(tokens) * width, codes = 2 * all + 4 * (static_cast<size_t>(tokens) + 2 * width);
+    return codes > 8 * all ? codes : 8 * all;
+}
+
+// code = round(x * factor), x = code * worth. Zeros and denormals: codes of 0. NaN or infinity: worth is NaN.
+struct Scale {
+    float factor, worth;
+};
+
+struct Largest {
+    float most = 0.0f;
+    bool finite = true;
+
+    void see(float x) {
+        finite = finite && std::isfinite(x);
+        if (std::fabs(x) > most) most = std::fabs(x);
+    }
+    Scale scale() const {
+        if (!finite) return {0.0f, NAN};
+        if (most < 1e-30f) return {0.0f, 1.0f};
+        return {127.0f / most, most / 127.0f};
+    }
+};
+
+int8_t code(float x, Scale scale) {
+    return scale.factor == 0.0f ? 0 : static_cast<int8_t>(std::lrint(x * scale.factor));
+}
+
+void keys_mean(const Attention& a, float* mean) {
+    for (int c = 0; c < a.width; ++c) {
+        float sum[4] = {};  // the order of the vector units: its bits are in K's codes
+        const int whole = a.tokens / 4 * 4;
+        for (int t = 0; t < a.tokens; ++t) sum[t < whole ? t % 4 : 0] += a.k[t * a.stride + c];
+        mean[c] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<float>(a.tokens);
+    }
+}
+
+void pack_codes(const Attention& a) {
+    const Packed p(a.packed, a.tokens, a.width);
+    keys_mean(a, p.mean);
+    for (int t = 0; t < a.tokens; ++t) {
+        const float* k = a.k + t * a.stride;
+        Largest largest;
+        for (int c = 0; c < a.width; ++c) largest.see(k[c] - p.mean[c]);
+        const Scale scale = largest.scale();
+        p.k_scale[t] = scale.worth;
+        for (int c = 0; c < a.width; ++c) p.k_code[int64_t{t} * a.width + c] = code(k[c] - p.mean[c], scale);
+    }
+    for (int c = 0; c < a.width; ++c) {
+        Largest largest;
+        for (int t = 0; t < a.tokens; ++t) largest.see(a.v[t * a.stride + c]);
+        const Scale scale = largest.scale();
+        p.v_scale[c] = scale.worth;
+        for (int t = 0; t < a.tokens; ++t) p.v_code[int64_t{t} * a.width + c] = code(a.v[t * a.stride + c], scale);
+    }
+}
+
+void attend_codes(const Attention& a, int row, float* scores) {
+    const Packed p(a.packed, a.tokens, a.width);
+    const float* q = a.q + row * a.stride;
+    Largest largest;
+    for (int c = 0; c < a.width; ++c) largest.see(q[c]);
+    const Scale scale = largest.scale();
+    int q_code[kMaxWidth];
+    for (int c = 0; c < a.width; ++c) q_code[c] = code(q[c], scale);
+
+    float most = -INFINITY, broken = scale.worth * 0.0f;
+    for (int t = 0; t < a.tokens; ++t) {
+        int32_t sum = 0;
+        for (int c = 0; c < a.width; ++c) sum += q_code[c] * p.k_code[int64_t{t} * a.width + c];
+        scores[t] = static_cast<float>(sum) * p.k_scale[t];
+        broken += p.k_scale[t] * 0.0f;
+        if (scores[t] > most) most = scores[t];
+    }
+    const float worth = scale.worth * a.scale;
+    int32_t total = 0, y[kMaxWidth] = {};
+    double exact = 0.0;
+    for (int t = 0; t < a.tokens; ++t) {
+        const float e = std::exp((scores[t] - most) * worth);
+        const int p_code = e > 0.0f ? static_cast<int>(std::lrint(255.0f * e)) : 0;
+        exact += e;
+        total += p_code;
+        for (int c = 0; c < a.width; ++c) y[c] += p_code * p.v_code[int64_t{t} * a.width + c];
+        scores[t] = e;
+    }
+    const float factor = 1.0f / static_cast<float>(total) + broken;
+    for (int c = 0; c < a.width; ++c) a.y[row * a.y_stride + c] = static_cast<float>(y[c]) * (p.v_scale[c] * factor);
+
+    double shift = 0.0;  // what was taken from K
+    for (int c = 0; c < a.width; ++c) shift += double{q[c]} * p.mean[c];
+    if (a.lse) a.lse[row] = static_cast<float>(double{most} * worth + shift * a.scale + std::log(exact)) + broken;
+    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = static_cast<float>(scores[t] / exact) + broken;
+}
+
+void attend_floats(const Attention& a, int row, float* scores) {
+    const Packed p(a.packed, a.tokens, a.width);
+    const float* q = a.q + row * a.stride;
+    float most = -INFINITY;
+    for (int t = 0; t < a.tokens; ++t) {
+        double sum = 0.0;
+        for (int c = 0; c < a.width; ++c) sum += double{q[c]} * p.k[int64_t{t} * a.width + c];
+        scores[t] = static_cast<float>(sum);
+        if (scores[t] > most) most = scores[t];
+    }
+    double total = 0.0, y[kMaxWidth] = {};
+    for (int t = 0; t < a.tokens; ++t) {
+        scores[t] = std::exp((scores[t] - most) * a.scale);
+        total += scores[t];
+        for (int c = 0; c < a.width; ++c) y[c] += double{scores[t]} * p.v[int64_t{t} * a.width + c];
+    }
+    for (int c = 0; c < a.width; ++c) a.y[row * a.y_stride + c] = static_cast<float>(y[c] / total);
+    if (a.lse) a.lse[row] = static_cast<float>(double{most} * a.scale + std::log(total));
+    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = static_cast<float>(scores[t] / total);
+}
+
+}  // namespace
+
+namespace attention_scalar {
+
+size_t packed(int tokens, int width) {
+    return packed_bytes(tokens, width);
+}
+size_t scratch(int tokens, int) {
+    return 4 * static_cast<size_t>(tokens);
+}
+void pack_int8(const Attention& a) {
+    pack_codes(a);
+}
+void attend_int8(const Attention& a, int first, int last) {
+    for (int row = first; row < last; ++row) attend_codes(a, row, reinterpret_cast<float*>(a.scratch));
+}
+void pack_fp32(const Attention& a) {
+    const Packed p(a.packed, a.tokens, a.width);
+    for (int t = 0; t < a.tokens; ++t) {
+        std::memcpy(p.k + int64_t{t} * a.width, a.k + t * a.stride, 4 * static_cast<size_t>(a.width));
+        std::memcpy(p.v + int64_t{t} * a.width, a.v + t * a.stride, 4 * static_cast<size_t>(a.width));
+    }
+}
+void attend_fp32(const Attention& a, int first, int last) {
+    for (int row = first; row < last; ++row) attend_floats(a, row, reinterpret_cast<float*>(a.scratch));
+}
+
+}  // namespace attention_scalar
+}  // namespace edgefm

@@ -1,0 +1,128 @@
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "threads.h"
+
+namespace edgefm {
+namespace {
+
+// About 50 us: longer than most waits between equal shares of work, and short enough that a thread which the operating system
+// has taken away is not waited for at the others' cost.
+constexpr int kSpins = 1000;
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// A number that only rises, and a place to wait until it is another one.
+class Turn {
+  public:
+    uint64_t now() const { return turn_.load(std::memory_order_acquire); }
+
+    void advance() {
+        turn_.fetch_add(1);
+        // a sleeper raises `sleepers_` before it looks at `turn_` again, so one of the two sees the other
+        if (sleepers_.load() > 0) {
+            const std::lock_guard<std::mutex> held(lock_);
+            woken_.notify_all();
+        }
+    }
+
+    void wait(uint64_t before) {
+        for (int i = 0; i < kSpins; i++) {
+            if (now() != before) return;
+            pause();
+        }
+        std::unique_lock<std::mutex> held(lock_);
+        sleepers_.fetch_add(1);
+        woken_.wait(held, [&] { return turn_.load() != before; });
+        sleepers_.fetch_sub(1);
+    }
+
+  private:
+    std::atomic<uint64_t> turn_{0};
+    std::atomic<int> sleepers_{0};
+    std::mutex lock_;
+    std::condition_variable woken_;
+};
+
+}  // namespace
+
+struct Team::State {
+    explicit State(int count) : count(count) {}
+
+    const int count;
+    Turn start, meeting;
+    std::atomic<int> arrived{0};
+    bool over = false;  // written before `start` advances, as the two below
+    void (*work)(void*, int) = nullptr;
+    void* context = nullptr;
+    std::vector<std::thread> threads;
+
+    void meet() {
+        if (count == 1) return;
+        const uint64_t before = meeting.now();
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
+            arrived.store(0, std::memory_order_relaxed);
+            meeting.advance();
+        } else {
+            meeting.wait(before);
+        }
+    }
+
+    void serve(int thread) {
+        for (uint64_t before = 0;; before++) {
+            start.wait(before);
+            if (over) return;
+            work(context, thread);
+            meet();
+        }
+    }
+
+    void end() {
+        over = true;
+        start.advance();
+        for (std::thread& each : threads) each.join();
+        threads.clear();
+    }
+};
+
+Team::Team(int count) : state_(new State(count < 1 ? 1 : count)) {
+    try {
+        for (int thread = 1; thread < state_->count; thread++) {
+            state_->threads.emplace_back([state = state_.get(), thread] { state->serve(thread); });
+        }
+    } catch (...) {
+        state_->end();
+        throw;
+    }
+}
+
+Team::~Team() {
+    state_->end();
+}
+
+int Team::count() const {
+    return state_->count;
+}
+
+void Team::run(void (*work)(void*, int), void* context) {
+    state_->work = work;
+    state_->context = context;
+    state_->start.advance();
+    work(context, 0);
+    state_->meet();
+}
+
+void Team::barrier() {
+    state_->meet();
+}
+
+}  // namespace edgefm

@@ -1,0 +1,59 @@
+"""Small bundles with native variants, made as `export` makes them: golden inputs, both precisions, a task.
+
+Not files of the repository: they are made anew by each test run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+
+from edgefm.bundle import write_bundle
+from edgefm.export.golden import golden, golden_entries
+from edgefm.export.native import native_entries
+from edgefm.models import LoadedModel
+from edgefm.spec.manifest import Golden, Graph, Manifest, Tensor, Variant
+from edgefm.spec.task import Task
+
+from .vits import make
+
+BINARY = Task(kind="binary", labels=("normal", "größer"), thresholds=(0.4,), temperature=1.5)
+MULTICLASS = Task(kind="multiclass", labels=("a", "b", "c"), temperature=0.7)
+MULTILABEL = Task(kind="multilabel", labels=("a", "b", "c"), thresholds=(0.3, 0.5, 0.9))
+EMBEDDING = Task(kind="embedding")
+
+
+def native_variant(model: LoadedModel, precision: str, outputs: Mapping[str, np.ndarray]) -> tuple[Variant, dict[str, bytes]]:
+    """The variant of a model and its files; `outputs` are those of one image, for their widths."""
+    name, spec = f"native-{precision}", model.preprocess
+    files = native_entries(model, precision, f"variants/{name}")  # type: ignore[arg-type]
+    image = Tensor(name="images", shape=(-1, spec.channels, spec.size, spec.size))
+    made = tuple(Tensor(name=output, shape=(-1, len(values))) for output, values in outputs.items())
+    graphs = {"encoder": Graph(files=tuple(files), inputs=(image,), outputs=made)}
+    return Variant(name=name, engine="native", precision=precision, graphs=graphs), files  # type: ignore[arg-type]
+
+
+def new_manifest(
+    name: str, task: Task, variants: tuple[Variant, ...], golden: tuple[Golden, ...], refused: str | None = None
+) -> Manifest:
+    """A manifest with no more than it must have."""
+    return Manifest(name=name, edgefm="0.1.0", task=task, variants=variants, golden=golden, refused=refused)
+
+
+def write_native(
+    path: Path, kind: str, task: Task, *, precisions: tuple[str, ...] = ("int8", "fp32"), refused: str | None = None
+) -> None:
+    """Write a bundle of a model of `vits.py` that answers `task`."""
+    model = replace(make(kind, lambda vit: vit.reset_classifier(len(task.labels))), task=task)
+    pictures = golden(model)
+    listed, entries = golden_entries(pictures)
+    variants = []
+    for precision in precisions:
+        variant, files = native_variant(model, precision, pictures[0].outputs)
+        variants.append(variant)
+        entries |= files
+    write_bundle(path, new_manifest(kind, task, tuple(variants), listed, refused), model.preprocess, entries, force=True)
