@@ -12,7 +12,7 @@ import pytest
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
 from edgefm.runtime import select
-from edgefm.runtime.instructions import SETS, caps
+from edgefm.runtime.instructions import SETS, InstructionSet, caps
 from edgefm.verify import capped, contenders
 from edgefm.verify.capped import Capped
 from edgefm.verify.contenders import capped_of, variants_of
