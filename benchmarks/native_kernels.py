@@ -1,9 +1,8 @@
 """One linear layer of a ViT on one core: EdgeFM's int8 and fp32 kernels, torch fp32, PEFT in torch fp32, the core's ceiling.
 
-Not attention (native_attention.py), not an encoder (native_vit.py). int8 starts from float activations: their quantization
-is in its time. An adapter has rank 16 and is not merged; PEFT's runs in inference mode with dropout 0. A turn is CALLS calls, so
-that what others left in the caches weighs less. `share` is of the ceiling that `ceiling.py` measures in the same run, before and
-after; the larger counts.
+Not attention (native_attention.py), not an encoder (native_vit.py). int8 starts from float activations: their quantization is
+in its time. An adapter has rank 16 and is not merged; PEFT's runs in inference mode with dropout 0. A turn is CALLS calls, so
+that what others left in the caches weighs less. `share` is of the ceiling that `ceiling.py` measures before and after.
 
     python benchmarks/native_kernels.py [--runs 100] [--rows 197]
 """
@@ -152,7 +151,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=197)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    before = ceilings()
+    before = ceilings()  # the larger counts: the machine may have been busy
     found = {shape: measured(given.rows, *shape, given.runs) for shape in SHAPES}
     ceiling = {name: max(value, before[name]) for name, value in ceilings().items()}
     layers = {}
