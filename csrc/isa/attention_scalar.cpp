@@ -1,5 +1,6 @@
 // Attention in plain loops: what the other instruction sets are held to, and what runs where there is none of them.
-// The same codes and the same integers as theirs; exp is the C library's, so that a probability may round to the next code.
+// The same codes and the same integers as theirs; where they have one instruction for a product and a sum, a probability may
+// round to the next code.
 
 #include <cmath>
 #include <cstring>
@@ -86,6 +87,14 @@ void pack_codes(const Attention& a) {
     }
 }
 
+// 255 * 2^x for x <= 0, rounded: x = n + f, and the polynomial of kernels/attention_exp.inl for 2^f.
+int probability_code(float x) {
+    if (!(x >= -126.0f)) return 0;
+    const float n = std::rint(x), f = x - n;
+    const float power = ((0x1.c2a218p-5f * f + 0x1.f00c4ep-3f) * f + 0x1.62f5fap-1f) * f + 1.0f;
+    return static_cast<int>(std::lrint(std::ldexp(255.0f * power, static_cast<int>(n))));
+}
+
 void attend_codes(const Attention& a, int row, float* scores) {
     const Packed p(a.packed, a.tokens, a.width);
     const float* q = a.q + row * a.stride;
@@ -108,7 +117,7 @@ void attend_codes(const Attention& a, int row, float* scores) {
     double exact = 0.0;
     for (int t = 0; t < a.tokens; ++t) {
         const float e = std::exp((scores[t] - most) * worth);
-        const int p_code = e > 0.0f ? static_cast<int>(std::lrint(255.0f * e)) : 0;
+        const int p_code = probability_code((scores[t] - most) * (worth * 1.44269504f));
         exact += e;
         total += p_code;
         for (int c = 0; c < a.width; ++c) y[c] += p_code * p.v_code[int64_t{t} * a.width + c];
