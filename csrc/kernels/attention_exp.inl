@@ -11,7 +11,10 @@ constexpr float kMagic = 12582912.0f + 127.0f;  // so that the last bits are the
 constexpr int32_t kCodeBits = 0x4b000000;  // of 2^23: added to a number below it, leaves that as an integer in the last bits
 
 // 255 exp(scale (s - m)) as a code. x = s rate with rate = scale log2(e) needs no difference s - m: its integer part is taken
-// from the sum, and the rest of m rate is in the coefficients. So m rate must be small against 2^23 (kLargestTop).
+// from the sum, and the rest of m rate is in the coefficients. Larger m rate would cost accuracy where multiply_add rounds
+// twice.
+constexpr float kLargestTop = 256.0f;
+
 struct CodeRates {
     Floats least, rate, shift, c0, c1, c2, c3;
 

@@ -109,7 +109,7 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
     }
     in_tiles(p.blocks, [&](auto size, int block) {
         const int64_t token = int64_t{block} * kLanes, words = int64_t{p.k_steps} * kLanes;
-        const Factors<N> f = {s.q, s.q_stride, p.k + block * words, words, p.k_first + token, p.k_steps};
+        const Factors<N> f = {s.q, s.q_stride, p.k + block * words, words, p.k_first + token, p.k_steps, size() * words};
         score_tile<N, R, size()>(f, {p.k_scale + token, p.k_bias + token, s.scores + token, s.score_stride, s.most});
     });
     for (int r = 0; r < R && row + R + r < a.tokens; ++r) {  // the next strip's
@@ -139,7 +139,7 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
     in_tiles(p.columns, [&](auto size, int column) {
         const int64_t words = int64_t{p.v_steps} * kLanes;
         const int first = column * kLanes;
-        const Factors<N> f = {s.p, s.p_stride, p.v + column * words, words, p.v_first + first, p.v_steps};
+        const Factors<N> f = {s.p, s.p_stride, p.v + column * words, words, p.v_first + first, p.v_steps, 16 * kLanes};
         value_tile<N, R, size()>(
             f, {p.v_scale + first, factor, a.y + row * a.y_stride + first, a.y_stride, rows, a.width - first});
     });

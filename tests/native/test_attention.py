@@ -37,12 +37,11 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("tokens", [1, 5, 37, 50, 197])
 def test_int8_gives_the_integers_of_the_plain_loops(isa, tokens, width):
-    """Codes and products are the same; exp differs by 4e-6 at most, so that about one code in 700 may round to the next."""
+    """Codes and products are the same. A probability may round to the next code where exp's last bits differ: seldom."""
     qkv = heads(tokens, width)
     found, oracle = attend(isa, "int8", qkv, width**-0.5), attend("scalar", "int8", qkv, width**-0.5)
     assert np.abs(found.y - oracle.y).max() <= one_code(qkv, 2)
-    untouched = (found.y == oracle.y).all(1).mean()
-    assert untouched >= 0.5 if tokens > 100 else untouched >= 0.8
+    assert (found.y == oracle.y).all(1).mean() >= 0.97
     assert np.abs(found.lse - oracle.lse).max() <= 1e-5
     assert np.abs(found.row0 - oracle.row0).max() <= 1e-5
 
