@@ -24,6 +24,7 @@ IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "attention": ("triton", "reference"),
     "attention_int8": ("cpu", "reference"),
     "attention_kl": ("triton", "reference"),
+    "linear_int8": ("cpu", "reference"),
     "lora": ("triton", "reference"),
 }
 
