@@ -169,7 +169,8 @@ def _bytes(variant: Variant, manifest: Manifest) -> int:
 
 
 def _versions(engines: set[str]) -> dict[str, str]:
-    libraries = sorted(ENGINES[engine].library for engine in engines)
+    """Of the libraries; EdgeFM's own engine is as old as EdgeFM."""
+    libraries = sorted(ENGINES[engine].library for engine in engines if ENGINES[engine].extra)
     return {library: metadata.version(library) for library in libraries}
 
 
