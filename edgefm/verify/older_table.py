@@ -44,6 +44,6 @@ def older_sentence(found: Record) -> str:
     if found["task"]["kind"] == "embedding":
         return f"{who} {some}, evenly spaced, since an embedding decides nothing."
     return (
-        f"{who} {some}, those whose decisions are nearest to being changed: another decision changes only where a probability "
-        f"moves by the {DISTANCE} or more, beside which stands the largest difference that was seen."
+        f"{who} {some}, those whose decisions are nearest to being changed: any other decision changes only where a "
+        f"probability moves by the {DISTANCE} or more; those asked moved by the largest difference at most."
     )

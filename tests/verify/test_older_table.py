@@ -32,7 +32,7 @@ def test_a_row_tells_how_many_changed_how_far_and_how_far_the_others_are() -> No
 @pytest.mark.parametrize(
     ("images", "asked", "kind", "words"),
     [
-        (1211, 256, "binary", "256 of 1,211 images, those whose decisions are nearest to being changed: another decision"),
+        (1211, 256, "binary", "256 of 1,211 images, those whose decisions are nearest to being changed: any other decision"),
         (1211, 256, "embedding", "256 of 1,211 images, evenly spaced, since an embedding decides nothing."),
         (256, 256, "binary", "answered for all 256 images."),
         (1, 1, "embedding", "answered for the one image."),
