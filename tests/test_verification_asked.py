@@ -7,11 +7,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgefm
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
+from edgefm.runtime.instructions import SETS, InstructionSet
+from edgefm.runtime.select import candidates
 from edgefm.spec.task import Task
 from edgefm.verify.curves import SPECIFICITIES
 from edgefm.views import show_verify
@@ -150,6 +153,68 @@ def test_what_was_asked_for_is_in_the_record_and_in_the_commands(bundle: Path, t
     again = edgefm.verify(bundle, data=PHANTOM, parity="all", set=tuple(found["asked"]["settings"]))
     assert json.dumps(again) == json.dumps(found)
     assert edgefm.verify(bundle, data=PHANTOM)["asked"]["settings"] == []
+
+
+@pytest.mark.parametrize("fault", ["", "apart", "wrong"])
+def test_a_difference_under_a_cap_ends_with_4_and_no_variant_under_a_cap_is_a_contender(
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    path = make_bundle(task=BINARY, variants=("openvino-fp32", "onnx-fp32", "onnx-int8"))
+
+    class Child:
+        wrong = "logits off by 0.3 for the golden input grey8" if fault == "wrong" else ""
+
+        def __init__(self, path: Path, name: str, cap: InstructionSet) -> None:
+            with open_bundle(path) as bundle:
+                self._engine = next(each for each in candidates(bundle.manifest)[0] if each.name == name).load(bundle, 1)
+
+        def __call__(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+            found = dict(self._engine(prepared))
+            if fault == "apart":
+                found["logits"] = 0 * found["logits"]
+            return found
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("edgefm.verify.older.Capped", Child)
+    monkeypatch.setattr("edgefm.verify.older.caps", lambda: [SETS["sse41"], SETS["avx2"]])
+    monkeypatch.setattr("edgefm.verify.older.MOST", 5)
+    data = table(tmp_path, cases(12))
+    found = edgefm.verify(path, data=data, parity="all", out=tmp_path / "proof", with_cases=True)
+    assert [each["name"] for each in found["variants"]] == ["openvino-fp32", "onnx-fp32", "onnx-int8"]
+    assert len(found["between"]) == 3
+    assert [(each["name"], each["images"], each["passed"]) for each in found["older"]] == [
+        (f"openvino-fp32 capped to {cap}", 5, fault != "apart") for cap in ("SSE41", "AVX2")
+    ]
+    assert [found["left_out"][f"{name} capped"] for name in ("onnx-fp32", "onnx-int8")] == [
+        "onnx has no switch for its instruction set"
+    ] * 2
+    assert show_verify(found, as_json=False) == (4 if fault else 0)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "variants answered for 5 of 12 images, those whose decisions are nearest to being changed" in told
+    assert "openvino-fp32, SSE41" in told
+    reasons = {
+        "": [],
+        "apart": [
+            "openvino-fp32 and openvino-fp32 capped to SSE41 are ",
+            "openvino-fp32 and openvino-fp32 capped to AVX2 are ",
+        ],
+        "wrong": [f"openvino-fp32 capped to {cap}: logits off by 0.3" for cap in ("SSE41", "AVX2")],
+    }[fault]
+    assert len(found["parity"]["reasons"]) == len(reasons)
+    assert all(found["parity"]["reasons"][n].startswith(reason) for n, reason in enumerate(reasons))
+    for file in ("report.md", "report.html"):
+        text = (tmp_path / "proof" / file).read_text()
+        assert "Under older instruction sets, against the same variant" in text
+        assert ("capped to SSE41" in text) == (fault != "")
+    assert "SECRET" not in json.dumps(found["older"])
+    assert "JANE" not in json.dumps(found["older"])
+    assert edgefm.verify(path, data=data)["older"] == []
 
 
 def test_robustness_is_measured_where_it_is_asked_for_and_says_first_what_it_costs(

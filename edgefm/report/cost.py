@@ -27,10 +27,7 @@ def pareto(found: Record) -> list[Figure]:
         return []
     times = _times(found)
     axis = [("files, MB", sizes)] + ([("model alone, ms (median)", times)] if times else [])
-    # what runs under a cap is a variant once more, as another processor would run it, and no rival
-    outside = [
-        each for each in found["variants"] if each["reference"] and each["name"] not in sizes and metric in each["metrics"]
-    ]
+    outside = [each for each in found["variants"] if each["name"] not in sizes and metric in each["metrics"]]
     best = {title: _front(points, metric, cost) for title, cost in axis}
 
     def paint(drawing: Any) -> None:

@@ -20,7 +20,6 @@ from .figures import Figure
 
 Record = Mapping[str, Any]
 CASES = 500  # rows of the page; the record has all
-NAMED = 4  # variants in a sentence; the tables have all
 
 
 class Chapter(NamedTuple):
@@ -102,17 +101,13 @@ def verdict(found: Record) -> tuple[str, str, list[str]]:
 
 
 def _together(reasons: Sequence[str], variants: Sequence[Record]) -> list[str]:
-    """What fails alike in several variants, said once with their names, the first `NAMED` of them."""
+    """What fails alike in several variants, said once with their names."""
     names = sorted((each["name"] for each in variants), key=len, reverse=True)
     whose: dict[str, list[str]] = {}
     for reason in reasons:
         name = next((each for each in names if reason.startswith(f"{each}: ")), "")
         whose.setdefault(reason.removeprefix(f"{name}: "), []).append(name)
-    lines = []
-    for what, them in whose.items():
-        rest = f" and {len(them) - NAMED} more" if len(them) > NAMED else ""
-        lines.append(f"{', '.join(them[:NAMED])}{rest}: {what}." if any(them) else f"{what}.")
-    return lines
+    return [f"{', '.join(them)}: {what}." if any(them) else f"{what}." for what, them in whose.items()]
 
 
 def _chapters(found: Record) -> Iterator[Chapter]:

@@ -2,12 +2,14 @@
 
 Not an emulation: only what an engine's own switches hold back. ONNX Runtime has none.
 
-    parent ──▶ length, tensor ──▶ child's stdin        child's stdout ──▶ length, outputs ──▶ parent
+    parent ──▶ head, tensor ──▶ child's stdin        child's stdout ──▶ head, outputs ──▶ parent
+
+A head is its length and JSON, the dtype and shape of each array by name; their bytes follow.
 """
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import signal
 import struct
@@ -15,9 +17,10 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -59,9 +62,9 @@ class Capped:
         )
         self._end = weakref.finalize(self, _stop, self._child, cache, self._said)
         first = self._reply()
-        if (error := str(first.get("error", ""))) != "":
-            raise InputError(error)
-        self.wrong = str(first["wrong"])
+        if "error" in first:
+            raise InputError(first["error"].tobytes().decode())
+        self.wrong = first["wrong"].tobytes().decode()
 
     def __call__(self, prepared: np.ndarray) -> Mapping[str, np.ndarray]:
         """Raises `InputError`: the process has ended."""
@@ -109,31 +112,40 @@ def serve(path: str, name: str) -> None:
             engine = candidate.load(bundle, usable_threads())
             wrong = contradiction(engine, bundle, candidate.precision, candidate.name)
         except EdgeFMError as error:
-            _send(replies, {"error": np.array(str(error).rstrip("."))})
+            _send(replies, {"error": _text(str(error).rstrip("."))})
             return
-        _send(replies, {"wrong": np.array(wrong)})
+        _send(replies, {"wrong": _text(wrong)})
         while (asked := _receive(sys.stdin.buffer)) is not None:
             _send(replies, engine(asked["prepared"]))
 
 
-def _send(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    stream.write(Length.pack(content.tell()) + content.getvalue())
+def _text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _send(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    head = json.dumps({name: (values.dtype.str, values.shape) for name, values in arrays.items()}).encode()
+    stream.write(b"".join([Length.pack(len(head)), head, *(values.tobytes() for values in arrays.values())]))
     stream.flush()
 
 
 def _receive(stream: IO[bytes]) -> dict[str, np.ndarray] | None:
     """None at the end of the stream."""
-    head = stream.read(Length.size)
-    if len(head) < Length.size:
+    length = stream.read(Length.size)
+    if len(length) < Length.size:
         return None
-    (length,) = Length.unpack(head)
-    content = stream.read(length)
-    if len(content) < length:
+    head = stream.read(*Length.unpack(length))
+    if len(head) < Length.unpack(length)[0]:
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    found = {}
+    for name, (dtype, shape) in json.loads(head).items():
+        values = np.empty(shape, dtype)
+        content = stream.read(values.nbytes)
+        if len(content) < values.nbytes:
+            return None
+        values[...] = np.frombuffer(content, dtype).reshape(shape)
+        found[name] = values
+    return found
 
 
 def _stop(child: subprocess.Popen[bytes], cache: TemporaryDirectory[str], said: IO[bytes]) -> None:
@@ -141,5 +153,6 @@ def _stop(child: subprocess.Popen[bytes], cache: TemporaryDirectory[str], said: 
     child.wait()
     for stream in (child.stdin, child.stdout, said):
         if stream is not None:
-            stream.close()
+            with suppress(BrokenPipeError):  # what it was not told any more
+                stream.close()
     cache.cleanup()

@@ -12,11 +12,9 @@ from ..bundle import Bundle
 from ..errors import EdgeFMError, InputError
 from ..runtime.cpu import usable_threads
 from ..runtime.golden import contradiction
-from ..runtime.instructions import caps
-from ..runtime.select import Candidate, candidates
+from ..runtime.select import candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
-from .capped import CAPPED, Capped
 from .parity import Predictor
 
 
@@ -58,48 +56,20 @@ def variants_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
         except EdgeFMError as error:
             left_out[candidate.name] = str(error).rstrip(".")
             continue
-        found.append(_contender(bundle, candidate, candidate.name, engine, wrong))
+        found.append(
+            Contender(
+                name=candidate.name,
+                precision=candidate.precision,
+                task=bundle.manifest.task,
+                preprocess=bundle.preprocess,
+                predict=engine,
+                wrong=wrong,
+            )
+        )
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(f"no variant of {bundle.path.name} can run here: {reasons}", do="see what edgefm doctor prints")
     return found, left_out
-
-
-def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
-    """The variants as older processors would run them, as far as their engines can be capped; by name why others cannot.
-
-    Each is a process of its own (`capped.Capped`), named "openvino-fp32 capped to AVX2".
-    """
-    everything, left_out = candidates(bundle.manifest)
-    found, reasons = [], {}
-    for candidate in everything:
-        if candidate.name in left_out:
-            continue
-        if candidate.variant.engine not in CAPPED:
-            reasons[f"{candidate.name} capped"] = f"{candidate.variant.engine} has no switch for its instruction set"
-            continue
-        for cap in caps():
-            if candidate.precision == "bf16" and not cap.bf16:
-                continue
-            name = f"{candidate.name} capped to {cap.openvino}"
-            try:
-                child = Capped(bundle.path, candidate.name, cap)
-            except InputError as error:
-                reasons[name] = str(error).rstrip(".")
-                continue
-            found.append(_contender(bundle, candidate, name, child, child.wrong))
-    return found, reasons
-
-
-def _contender(bundle: Bundle, candidate: Candidate, name: str, predict: Predictor, wrong: str) -> Contender:
-    return Contender(
-        name=name,
-        precision=candidate.precision,
-        task=bundle.manifest.task,
-        preprocess=bundle.preprocess,
-        predict=predict,
-        wrong=wrong,
-    )
 
 
 def in_fp32(contenders: Sequence[Contender]) -> Contender | None:

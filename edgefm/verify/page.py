@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .cells import Cell, measured, percent, plain, points, small
+from .older_table import older_sentence, older_table
 from .part_tables import part_tables, set_tables
 from .robustness_table import robustness_tables
 from .section import NAMES, Section
@@ -21,7 +22,7 @@ LABEL_METRICS = ("auc", "sensitivity")  # those of each label that a terminal sh
 
 
 def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
-    """The tables: metrics, differences, agreement with the reference, the gate, and labels where there are several.
+    """The tables: metrics, differences, agreement with the reference, the gate, labels where there are several, and caps.
 
     Args:
         everything: all metrics of each label and all pairs of variants, for a page of any width.
@@ -63,6 +64,8 @@ def sections(found: Record, *, everything: bool = False) -> Iterator[Section]:
             for pair in found["between"]
         ]
         yield Section("Between the variants", ["decisions changed", "largest difference"], rows, "parity")
+    if found.get("older"):
+        yield older_table(found["older"])
 
 
 def introduction(found: Record) -> list[str]:
@@ -103,6 +106,8 @@ def conclusions(found: Record) -> list[str]:
         lines += _holding(pairs)
     else:
         lines += [f"PARITY IS BROKEN: {reason}." for reason in parity["reasons"]]
+    if found.get("older"):
+        lines.append(older_sentence(found))
     lines += [f"Without {name}: {reason}." for name, reason in found["left_out"].items()]
     return lines + [f"Note: {note}." for note in found["notes"]]
 

@@ -27,9 +27,10 @@ from .answers import Images, collect
 from .cases import flipped_cases
 from .columns import Column
 from .conformal import conformal_sets
-from .contenders import Contender, capped_of, comparable, in_fp32, variants_of
+from .contenders import Contender, comparable, in_fp32, variants_of
 from .gate import TOO_FEW, floors, judged, without_errors
 from .intervals import DRAWS
+from .older import older
 from .parity import LIMIT
 from .robustness import compared as answering
 from .robustness import robustness
@@ -65,7 +66,7 @@ def verdict(
         groups: `[N]`, who belongs together, such as the patient of each image.
         about: what to record of the data; no file names and no patients.
         gate: how much worse than the reference the bundle may be; None asks for no verdict.
-        capped: also measure the variants as older processors would run them (`capped.py`).
+        capped: also hold the variants to themselves as older processors would run them (`older.py`).
         modality: whose corruptions the images go through; None for none.
         columns: what makes subgroups.
         names: what to call each image in a list of those that are decided otherwise; None for no list and no names at all.
@@ -76,7 +77,8 @@ def verdict(
         `data`: `about`, and `images`, `labelled`, `groups` (how many) and `by` ("patient" or "image").
         `intervals`: `level`, `draws`, `seed`. `reference`: its name, or None.
         `variants`: records as `statement.statements` gives them, an outside reference first. `between`: the bundle's own
-        variants in pairs, as `statement.between` gives them. `left_out`: variant to the reason why it cannot run here.
+        variants in pairs, as `statement.between` gives them. `older`: as `older.older` gives it, empty without `capped`.
+        `left_out`: variant, or variant under a cap, to the reason why it cannot run here.
         `parity`: `passed`, `limit`, `inputs` (golden inputs of the bundle), `reasons` (a sentence per failure).
         `robustness`: as `robustness.robustness` gives it, or None without `modality`.
         `gate`: as `gate.judged` gives it, or None. `subgroups`: a record per column, as `subgroups.subgroups` gives it.
@@ -91,9 +93,6 @@ def verdict(
     """
     manifest, task = bundle.manifest, bundle.manifest.task
     own, left_out = variants_of(bundle)
-    if capped:
-        older, without = capped_of(bundle)
-        own, left_out = own + older, left_out | without
     outside = [] if reference is None else [reference]
     if reference is None:
         reference = in_fp32(own)
@@ -110,10 +109,13 @@ def verdict(
     compared = next((each for each in answers if each.contender is reference), None)
     variants = statements(answers, compared, images.labels, groups, seed=seed, draws=draws)
     pairs = list(between(answers[len(outside) :]))
+    under_caps, without = older(bundle, images, answers[len(outside) :], bar=bar) if capped else ([], {})
     parted = subgroups(columns, answers, compared, images.labels, groups, seed=seed, draws=draws)
     count, by = len(np.unique(groups)), "image" if images.patients is None else "patient"
     reasons = [f"{each.name}: {each.wrong}" for each in own if each.wrong]
-    reasons += [_apart(pair) for pair in pairs if not pair["passed"]]
+    reasons += [_apart(pair["one"], pair["other"], pair) for pair in pairs if not pair["passed"]]
+    reasons += [f"{each['name']}: {each['wrong']}" for each in under_caps if each["wrong"]]
+    reasons += [_apart(each["variant"], each["name"], each) for each in under_caps if not each["passed"]]
     return {
         "edgefm": __version__,
         "cpu": {"name": cpu_name(), "features": [name for name, there in cpu_features().items() if there]},
@@ -136,7 +138,8 @@ def verdict(
         "reference": None if reference is None else reference.name,
         "variants": variants,
         "between": pairs,
-        "left_out": left_out,
+        "older": under_caps,
+        "left_out": left_out | without,
         "parity": {"passed": not reasons, "limit": LIMIT, "inputs": len(manifest.golden), "reasons": reasons},
         "gate": None if gate is None else judged(variants, gate, floors(images.labels, groups, task)),
         "robustness": None
@@ -166,12 +169,13 @@ def _bytes(variant: Variant, manifest: Manifest) -> int:
 
 
 def _versions(engines: set[str]) -> dict[str, str]:
-    libraries = sorted(ENGINES[engine].library for engine in engines)
+    """Of the libraries; EdgeFM's own engine is as old as EdgeFM."""
+    libraries = sorted(ENGINES[engine].library for engine in engines if ENGINES[engine].extra)
     return {library: metadata.version(library) for library in libraries}
 
 
-def _apart(pair: Mapping[str, Any]) -> str:
-    return f"{pair['one']} and {pair['other']} are {pair['largest_difference']:.2g} apart, at most {LIMIT:g} is round-off"
+def _apart(one: str, other: str, found: Mapping[str, Any]) -> str:
+    return f"{one} and {other} are {found['largest_difference']:.2g} apart, at most {LIMIT:g} is round-off"
 
 
 def _notes(

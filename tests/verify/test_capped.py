@@ -1,21 +1,19 @@
-"""Variants as older processors would run them: capped where the engine can be, answered for by a process of their own."""
+"""A process of its own answers under a cap as the variant does here, says why it cannot, and does not outlive its parent."""
 
 from __future__ import annotations
 
 import gc
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
-from edgefm.runtime import select
-from edgefm.runtime.instructions import SETS, InstructionSet, caps
-from edgefm.verify import capped, contenders
+from edgefm.runtime.instructions import InstructionSet, caps
+from edgefm.verify import capped
 from edgefm.verify.capped import Capped
-from edgefm.verify.contenders import capped_of, variants_of
+from edgefm.verify.contenders import variants_of
 
 from ..runtime.conftest import MakeBundle, make_bundle  # noqa: F401
 
@@ -42,22 +40,6 @@ def test_a_capped_variant_answers_as_the_uncapped_one_but_for_round_off(make_bun
 
 
 @X86
-def test_all_that_cannot_be_capped_has_a_reason(make_bundle: MakeBundle) -> None:  # noqa: F811
-    with open_bundle(make_bundle()) as bundle:
-        found, reasons = capped_of(bundle)
-    assert [each.name for each in found] == [f"openvino-fp32 capped to {cap.openvino}" for cap in caps()]
-    assert all(each.precision == "fp32" for each in found)
-    assert reasons == {"onnx-fp32 capped": "onnx has no switch for its instruction set"}
-
-
-@X86
-def test_a_capped_variant_that_contradicts_its_golden_outputs_is_marked(make_bundle: MakeBundle) -> None:  # noqa: F811
-    with open_bundle(make_bundle(wrong=("openvino-fp32",))) as bundle:
-        found, _ = capped_of(bundle)
-    assert all("logits off by" in each.wrong for each in found)
-
-
-@X86
 def test_what_the_child_cannot_load_is_the_parents_error(make_bundle: MakeBundle) -> None:  # noqa: F811
     path = make_bundle(variants=("onnx-fp32", "openvino-fp32"))
     damaged = path.with_name("damaged.efm")
@@ -77,25 +59,6 @@ def test_what_a_dying_child_says_last_is_in_the_error(make_bundle: MakeBundle, m
 
 
 @X86
-def test_bf16_runs_under_the_caps_that_have_it_and_no_others(
-    make_bundle: MakeBundle,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(select, "runs_bf16", lambda: True)
-    monkeypatch.setattr(contenders, "caps", lambda: [SETS["avx512_vnni"], SETS["avx512_bf16"]])
-    asked = []
-    monkeypatch.setattr(contenders, "Capped", lambda _, name, cap: asked.append((name, cap)) or SimpleNamespace(wrong=""))
-    with open_bundle(make_bundle(variants=("openvino-fp32",), bf16=True)) as bundle:
-        found, _ = capped_of(bundle)
-    assert asked == [
-        ("openvino-fp32", "AVX512_CORE_VNNI"),
-        ("openvino-fp32", "AVX512_CORE_BF16"),
-        ("openvino-bf16", "AVX512_CORE_BF16"),
-    ]
-    assert [each.precision for each in found] == ["fp32", "fp32", "bf16"]
-
-
-@X86
 def test_a_child_that_was_killed_is_an_error_and_none_outlives_its_parent(make_bundle: MakeBundle) -> None:  # noqa: F811
     child = Capped(make_bundle(), "openvino-fp32", oldest())
     process = child._child
@@ -107,14 +70,3 @@ def test_a_child_that_was_killed_is_an_error_and_none_outlives_its_parent(make_b
     del other
     gc.collect()
     assert not Path(f"/proc/{pid}").exists()
-
-
-def test_where_openvino_is_missing_nothing_is_capped(
-    make_bundle: MakeBundle,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(select, "installed", lambda engine: engine == "onnx")
-    monkeypatch.setattr(contenders, "caps", lambda: [SETS["sse41"]])
-    with open_bundle(make_bundle()) as bundle:
-        found, _ = capped_of(bundle)
-    assert found == []

@@ -10,6 +10,7 @@ import pytest
 
 from edgefm.bundle import open_bundle
 from edgefm.errors import InputError
+from edgefm.runtime.instructions import caps
 from edgefm.verify.verdict import verdict
 
 from ..runtime.conftest import MakeBundle, make_bundle  # noqa: F401
@@ -28,6 +29,7 @@ def judged(path: Path, images: Greys, groups: np.ndarray, **options: Any) -> dic
             about={"name": "greys", "split": "test", "left_out": 0},
             seed=0,
             bar=lambda share, left: None,
+            capped=options.get("capped", False),
             draws=50,
         )
 
@@ -45,6 +47,22 @@ def test_what_measured_and_what_was_measured_is_recorded(make_bundle: MakeBundle
     assert found["notes"][0] == "from 3 patients the intervals are narrower than they should be"
     assert "what never happened to 3 patients may still happen to 100.0 % of others" in found["notes"][-1]
     assert found["intervals"] == {"level": 0.95, "draws": 50, "seed": 0}
+
+
+def test_a_bundle_for_edgefms_own_engine_is_measured_under_caps_too_and_has_no_library(tmp_path: Path) -> None:
+    pytest.importorskip("edgefm._native")
+    pytest.importorskip("timm")
+    from ..native.bundles import BINARY, write_native
+
+    write_native(tmp_path / "native.efm", "class token", BINARY)
+    found = judged(tmp_path / "native.efm", Greys(LEVELS, [0, 1, 0, 1, 0, 1]), np.arange(6), capped=True)
+    assert found["versions"] == {}
+    assert found["parity"]["passed"], found["parity"]["reasons"]
+    assert [each["name"] for each in found["variants"]] == ["native-int8", "native-fp32"]
+    assert [(each["variant"], each["cap"]) for each in found["older"]] == [
+        (variant, cap.openvino) for variant in ("native-int8", "native-fp32") for cap in caps()
+    ]
+    assert all(each["largest_difference"] <= 1e-3 for each in found["older"] if each["variant"] == "native-fp32")
 
 
 def test_few_images_without_patients_labels_or_golden_inputs_are_all_noted(make_bundle: MakeBundle) -> None:  # noqa: F811
