@@ -39,8 +39,6 @@ inline Floats floats(Floats v) {
     return v;
 }
 
-typedef uint32_t Unsigned __attribute__((vector_size(sizeof(Ints))));
-
 // All lanes put together, quarter by quarter of a vector of four.
 template <class Lanes, class Two>
 inline auto fold(Lanes v, Two two) {
@@ -119,7 +117,6 @@ struct Int8 {
     typedef int32_t Word;
     typedef Ints Vector;
     static constexpr int kPerWord = kCodes;
-    static constexpr float kTop = 255.0f;  // a probability of one as a code
 
     static Ints splat_word(int32_t w) { return splat(w); }
     static Ints multiply_add(Ints x, Ints y, Ints sum) { return dot(sum, x, y); }
@@ -142,7 +139,6 @@ struct Fp32 {
     typedef float Word;
     typedef Floats Vector;
     static constexpr int kPerWord = 1;
-    static constexpr float kTop = 1.0f;
 
     static Floats splat_word(float w) { return splat_float(w); }
     static Floats multiply_add(Floats x, Floats y, Floats sum) { return edgefm::multiply_add(x, y, sum); }

@@ -22,6 +22,7 @@ VARIABLE = "EDGEFM_KERNELS"
 # operator -> backends that have it, the first that can run is taken; `reference` runs everywhere
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "attention": ("triton", "reference"),
+    "attention_int8": ("cpu", "reference"),
     "attention_kl": ("triton", "reference"),
     "linear_int8": ("cpu", "reference"),
     "lora": ("triton", "reference"),
