@@ -14,6 +14,7 @@ namespace py = pybind11;
 
 void bind_encoder(py::module_& module);  // bindings_encoder.cpp
 void bind_attention(py::module_& module);  // bindings_attention.cpp
+void bind_kernels(py::module_& module);  // bindings_kernels.cpp
 
 namespace {
 
@@ -117,4 +118,5 @@ PYBIND11_MODULE(_native, module) {
                "Undoes the filters of PNG rows; -1, or the first row whose filter is unknown.");
     bind_encoder(module);
     bind_attention(module);
+    bind_kernels(module);
 }

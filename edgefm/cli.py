@@ -32,6 +32,7 @@ SECTIONS = {
 METAVARS = {
     "against": "MODEL",
     "cache": "DIR",
+    "explain": "DIR",
     "profile": "NAME|FILE.yaml",
     "recipe": "FILE.yaml",
     "robustness": "MODALITY",

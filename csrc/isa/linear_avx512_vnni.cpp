@@ -68,6 +68,9 @@ inline int32_t greatest(Ints v) {
 inline float sum(Floats v) {
     return _mm512_reduce_add_ps(v);
 }
+inline void prefetch(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 inline float square_root(float x) {
     return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }

@@ -65,6 +65,9 @@ inline int32_t greatest(Ints v) {
 inline float sum(Floats v) {
     return (v[0] + v[2]) + (v[1] + v[3]);
 }
+inline void prefetch(const void* p) {
+    __builtin_prefetch(p, 0, 2);
+}
 inline float square_root(float x) {
     return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0);
 }

@@ -76,6 +76,21 @@ EDGEFM_INLINE void vectors(int width, Work work) {
     }
 }
 
+// The same in groups of kVectors: calls work(i, vectors, count), where vectors is a constant too, 1 for what is left.
+template <class Work>
+EDGEFM_INLINE void groups(int width, Work work) {
+    int i = 0;
+    for (; i + kVectors * kLanes <= width; i += kVectors * kLanes) {
+        work(i, std::integral_constant<int, kVectors>{}, std::integral_constant<int, kLanes>{});
+    }
+    for (; i + kLanes <= width; i += kLanes) {
+        work(i, std::integral_constant<int, 1>{}, std::integral_constant<int, kLanes>{});
+    }
+    if constexpr (kLanes > 8) {
+        if (i < width) work(i, std::integral_constant<int, 1>{}, std::integral_constant<int, 8>{});
+    }
+}
+
 // The largest |x - minus| of a row as bits: those of infinity and NaN are the largest of all, so they are not lost.
 EDGEFM_INLINE uint32_t largest(const float* x, const float* minus, int width) {
     Ints most = {};
@@ -136,6 +151,12 @@ struct Fp32 {
         vectors(width, [&](int i, auto count) { store(out + i, load_part(x + i, count)); });
         return 1.0f;
     }
+};
+
+// Up to four vectors by name: GCC 12 keeps arrays of them in memory.
+template <class N>
+struct Row {
+    typename N::Vector a, b, c, d;
 };
 
 }  // namespace

@@ -47,20 +47,37 @@ struct Packed {
     }
 };
 
+// one(vector, i) for the first C vectors of a row.
+template <int C, class N, class One>
+EDGEFM_INLINE void each(Row<N>& row, One one) {
+    one(row.a, 0);
+    if constexpr (C > 1) one(row.b, 1);
+    if constexpr (C > 2) one(row.c, 2);
+    if constexpr (C > 3) one(row.d, 3);
+}
+
 // The mean of each column over the tokens, in four interleaved sums: the same bits on every instruction set.
 inline void mean_over_tokens(const Attention& a, float* mean) {
-    vectors(a.width, [&](int c, auto count) {
-        Floats s0 = {}, s1 = {}, s2 = {}, s3 = {};
-        const float* k = a.k + c;
+    groups(a.width, [&](int first, auto vectors, auto count) {
+        constexpr int C = vectors();
+        Row<Fp32> s0 = {}, s1 = {}, s2 = {}, s3 = {};
+        const float* k = a.k + first;
+        const auto add = [&](Row<Fp32>& sum, const float* row) {
+            each<C>(sum, [&](Floats& one, int i) { one = one + load_part(row + i * kLanes, count); });
+        };
         int t = 0;
         for (; t + 4 <= a.tokens; t += 4, k += 4 * a.stride) {
-            s0 = s0 + load_part(k, count);
-            s1 = s1 + load_part(k + a.stride, count);
-            s2 = s2 + load_part(k + 2 * a.stride, count);
-            s3 = s3 + load_part(k + 3 * a.stride, count);
+            add(s0, k);
+            add(s1, k + a.stride);
+            add(s2, k + 2 * a.stride);
+            add(s3, k + 3 * a.stride);
         }
-        for (; t < a.tokens; ++t, k += a.stride) s0 = s0 + load_part(k, count);
-        store(mean + c, ((s0 + s1) + (s2 + s3)) / splat_float(static_cast<float>(a.tokens)));
+        for (; t < a.tokens; ++t, k += a.stride) add(s0, k);
+        const Floats tokens = splat_float(static_cast<float>(a.tokens));
+        store(mean + first, ((s0.a + s1.a) + (s2.a + s3.a)) / tokens);
+        if constexpr (C > 1) store(mean + first + kLanes, ((s0.b + s1.b) + (s2.b + s3.b)) / tokens);
+        if constexpr (C > 2) store(mean + first + 2 * kLanes, ((s0.c + s1.c) + (s2.c + s3.c)) / tokens);
+        if constexpr (C > 3) store(mean + first + 3 * kLanes, ((s0.d + s1.d) + (s2.d + s3.d)) / tokens);
     });
 }
 
@@ -129,49 +146,62 @@ inline void pack_values(const Attention& a, const Packed<Fp32>& p) {
     }
 }
 
-// kCodes tokens' codes of a column side by side in a word.
-inline Ints join(const Ints* token) {
+// Codes of the kCodes tokens from v on, side by side in a word; those from `live` on are 0.
+template <class Count>
+EDGEFM_INLINE Ints word_of(const float* v, int64_t stride, Floats factor, int live, Count count) {
+    const auto code = [&](int i) { return i < live ? round(load_part(v + i * stride, count) * factor) : Ints{}; };
     if constexpr (kCodes == 4) {
         const Ints low = splat(255);
-        return (token[0] & low) | ((token[1] & low) << 8) | ((token[2] & low) << 16) | (token[3] << 24);
+        return (code(0) & low) | ((code(1) & low) << 8) | ((code(2) & low) << 16) | (code(3) << 24);
     } else {
-        return (token[0] & splat(0xffff)) | (token[1] << 16);
+        return (code(0) & splat(0xffff)) | (code(1) << 16);
     }
 }
 
-// A vector of columns: the largest of each, then the codes.
-template <class Count>
+// C vectors of columns: the largest of each column, then the codes.
+template <int C, class Count>
 EDGEFM_INLINE void pack_columns(const Attention& a, const Packed<Int8>& p, int first, Count count) {
     const float* v = a.v + first;
-    Ints most = {};
-    for (int t = 0; t < a.tokens; ++t) {
-        most = maximum(most, reinterpret_cast<Ints>(load_part(v + t * a.stride, count)) & splat(0x7fffffff));
+    Row<Int8> most = {};
+    for (int t = 0; t < a.tokens; ++t, v += a.stride) {
+        each<C>(most, [&](Ints& one, int i) {
+            one = maximum(one, reinterpret_cast<Ints>(load_part(v + i * kLanes, count)) & splat(0x7fffffff));
+        });
     }
-    float codes[kLanes], back[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
-        const Scale scale = scale_of(static_cast<uint32_t>(most[i]));
-        codes[i] = scale.code;
-        back[i] = scale.back;
-    }
-    const Floats factor = load(codes);
-    store(p.v_scale + first, load(back));
+    Row<Fp32> factor;
+    each<C>(most, [&](Ints one, int i) {
+        float codes[kLanes], back[kLanes];
+        for (int lane = 0; lane < kLanes; ++lane) {
+            const Scale scale = scale_of(static_cast<uint32_t>(one[lane]));
+            codes[lane] = scale.code;
+            back[lane] = scale.back;
+        }
+        store(p.v_scale + first + i * kLanes, load(back));
+        (i == 0 ? factor.a : i == 1 ? factor.b : i == 2 ? factor.c : factor.d) = load(codes);
+    });
+    v = a.v + first;
     int32_t* words = p.v + int64_t{first} * p.v_steps;
-    Ints sum = {}, token[kCodes];
-    const auto word = [&](int live) {
-        for (int i = 0; i < kCodes; ++i) token[i] = i < live ? round(load_part(v + i * a.stride, count) * factor) : Ints{};
-        const Ints joined = join(token);
-        store(words, joined);
-        if constexpr (kProbabilityOffset != 0) sum = dot(sum, splat(kOnes), joined);
+    const int64_t apart = int64_t{p.v_steps} * kLanes;
+    Row<Int8> sum = {};
+    const auto step = [&](auto live) {
+        each<C>(factor, [&](Floats one, int i) {
+            const Ints word = word_of(v + i * kLanes, a.stride, one, live, count);
+            store(words + i * apart, word);
+            if constexpr (kProbabilityOffset != 0) {
+                Ints& total = i == 0 ? sum.a : i == 1 ? sum.b : i == 2 ? sum.c : sum.d;
+                total = dot(total, splat(kOnes), word);
+            }
+        });
         v += kCodes * a.stride;
         words += kLanes;
     };
-    for (int t = 0; t + kCodes <= a.tokens; t += kCodes) word(kCodes);
-    if (a.tokens % kCodes != 0) word(a.tokens % kCodes);
-    store(p.v_first + first, sum * splat(-kProbabilityOffset));
+    for (int t = 0; t + kCodes <= a.tokens; t += kCodes) step(std::integral_constant<int, kCodes>{});
+    if (a.tokens % kCodes != 0) step(a.tokens % kCodes);
+    each<C>(sum, [&](Ints one, int i) { store(p.v_first + first + i * kLanes, one * splat(-kProbabilityOffset)); });
 }
 
 inline void pack_values(const Attention& a, const Packed<Int8>& p) {
-    vectors(a.width, [&](int first, auto count) { pack_columns(a, p, first, count); });
+    groups(a.width, [&](int first, auto vectors, auto count) { pack_columns<vectors()>(a, p, first, count); });
 }
 
 template <class N>

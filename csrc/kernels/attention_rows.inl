@@ -102,6 +102,10 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
         const Factors<N> f = {s.q, s.q_stride, p.k + block * words, words, p.k_first + token, p.k_steps};
         score_tile<N, R, size()>(f, {p.k_scale + token, p.k_bias + token, s.scores + token, s.score_stride, s.most});
     });
+    for (int r = 0; r < R && row + R + r < a.tokens; ++r) {  // the next strip's
+        const float* q = a.q + (row + R + r) * a.stride;
+        for (int i = 0; i < a.width; i += 16) __builtin_prefetch(q + i);
+    }
     for (int r = 0; r < rows; ++r) {
         const float most = greatest(load(s.most + r * kLanes));
         float* scores = s.scores + r * s.score_stride;

@@ -8,11 +8,6 @@ namespace edgefm {
 namespace {
 
 template <class N>
-struct Row {
-    typename N::Vector a, b, c, d;
-};
-
-template <class N>
 struct Sums {
     Row<N> r0, r1, r2, r3, r4, r5;
 };

@@ -4,33 +4,50 @@
 namespace edgefm {
 namespace {
 
-constexpr int64_t kNearFloats = 512 << 10;  // bytes of activations that stay in the second-level cache
+constexpr int kBlockK = 192;        // a strip's weights and a tile's activations of so many k stay in the first-level cache,
+constexpr int kBlockRows = 108;     // and so many rows' sums beside them, for all of k
+constexpr int64_t kNearFloats = 1 << 18;  // activations that stay in the second-level cache
 
-// Two vectors of accumulators per row, in registers, from the bias on, or from zero. `out`: [R][kStrip].
+// Two vectors of accumulators per row, in registers, on top of the sums in `out`, [R][kStrip]. `ahead`: weights wanted next.
 template <int R>
 __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const float* w0, const float* w1, int k,
-                                          const float* bias0, const float* bias1, float* out) {
+                                          const float* ahead, float* out) {
     Floats a[R], b[R];
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-        a[r] = bias0 == nullptr ? splat_float(0.0f) : load(bias0);
-        b[r] = bias0 == nullptr ? splat_float(0.0f) : load(bias1);
+        a[r] = load(out + r * kStrip);
+        b[r] = load(out + r * kStrip + kLanes);
     }
     const float *x0 = x, *x3 = x + 3 * stride, *x6 = x + 6 * stride, *x9 = x + 9 * stride;
-    for (int i = 0; i < k; ++i) {
-        const Floats u = load(w0), v = load(w1);
-        w0 += kColumns;
-        w1 += kColumns;
+    const int64_t other = w1 - w0;
+    const auto step = [&](int i) __attribute__((always_inline)) {
+        const Floats u = load(w0 + i * kColumns), v = load(w0 + other + i * kColumns);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-            const Floats value = splat_float((r < 3 ? x0 : r < 6 ? x3 : r < 9 ? x6 : x9)[r % 3 * stride]);
+            const Floats value = splat_float((r < 3 ? x0 : r < 6 ? x3 : r < 9 ? x6 : x9)[r % 3 * stride + i]);
             a[r] = multiply_add(value, u, a[r]);
             b[r] = multiply_add(value, v, b[r]);
         }
-        ++x0;
-        ++x3;
-        ++x6;
-        ++x9;
+    };
+    const auto advance = [&](int steps) __attribute__((always_inline)) {
+        w0 += steps * kColumns;
+        x0 += steps;
+        x3 += steps;
+        x6 += steps;
+        x9 += steps;
+    };
+    for (; k >= 4; k -= 4) {
+        prefetch(ahead);
+        ahead += 16;
+        step(0);
+        step(1);
+        step(2);
+        step(3);
+        advance(4);
+    }
+    for (; k > 0; --k) {
+        step(0);
+        advance(1);
     }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
@@ -39,7 +56,7 @@ __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const 
     }
 }
 
-typedef void FloatTile(const float*, int64_t, const float*, const float*, int, const float*, const float*, float*);
+typedef void FloatTile(const float*, int64_t, const float*, const float*, int, const float*, float*);
 
 template <int... R>
 struct FloatTiles {
@@ -51,16 +68,28 @@ template <int... R>
 FloatTiles<R...> float_tiles(Tiles<R...>);
 typedef decltype(float_tiles(AllTiles())) AllFloatTiles;
 
-inline void float_product(const float* x, int64_t stride, int rows, const Fp32Weights& w, int column, float* sums) {
+// Adds to sums[rows][kStrip] the product of x, at `first`, with the weights of k from `first` to `last`, columns from `column` on.
+// Each call of the tiles fetches its share, a line for four k, of the weights that follow: `tile` counts them.
+inline void float_product(const float* x, int64_t stride, int rows, const Fp32Weights& w, int column, int first, int last,
+                          int tile, float* sums) {
     const int64_t block = int64_t{w.k} * kColumns;
-    const int end = static_cast<int>(round_up(w.n, kColumns));
+    const int end = static_cast<int>(round_up(w.n, kColumns)), k = last - first;
     for (int c = column; c < column + kStrip && c < end; c += 2 * kLanes) {
         const int second = c + kLanes < end ? c + kLanes : c;  // of a last block without a neighbour: computed twice
-        const float* w0 = w.weight + c / kColumns * block + c % kColumns;
-        const float* w1 = w.weight + second / kColumns * block + second % kColumns;
-        const float* bias0 = w.bias == nullptr ? nullptr : w.bias + c;
-        const float* bias1 = w.bias == nullptr ? nullptr : w.bias + second;
-        AllFloatTiles::of[rows](x, stride, w0, w1, w.k, bias0, bias1, sums + c - column);
+        const float* w0 = w.weight + c / kColumns * block + c % kColumns + int64_t{first} * kColumns;
+        const float* w1 = w.weight + second / kColumns * block + second % kColumns + int64_t{first} * kColumns;
+        // What follows in w0's block, or in the strip after.
+        const int64_t after = int64_t{last} * kColumns + tile / 2 * (k / 4 * 16);
+        const int64_t from = (c / kColumns + tile % 2) * block + after;
+        const bool more = tile / 2 * (k / 4) < k && from + k / 4 * 16 <= end / kColumns * block;
+        AllFloatTiles::of[rows](x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
+    }
+}
+
+inline void start_sums(const float* bias, int rows, int columns, float* sums) {
+    for (int c = 0; c < columns; c += kLanes) {
+        const Floats value = bias == nullptr ? splat_float(0.0f) : load(bias + c);
+        for (int r = 0; r < rows; ++r) store(sums + r * kStrip + c, value);
     }
 }
 
@@ -70,18 +99,27 @@ namespace EDGEFM_LINEAR_UNIT {
 
 void linear_fp32(const LinearFp32& call) {
     const Fp32Weights& w = *call.w;
-    alignas(64) float sums[kRows * kStrip];
+    alignas(64) float sums[kBlockRows * kStrip];
     const int columns = output_columns(call.after, w.n), strip = call.after.activation == Activation::swiglu ? kColumns : kStrip;
-    const int64_t near = kNearFloats / static_cast<int64_t>(sizeof(float)) / w.k / kRows * kRows;
-    const int chunk = near < kRows ? kRows : near > call.m ? call.m : static_cast<int>(near);
-    for (int from = 0; from < call.m; from += chunk) {
-        const int to = from + chunk < call.m ? from + chunk : call.m;
+    const int near = static_cast<int>(kNearFloats / w.k / kRows * kRows);
+    const int most = near < kRows ? kRows : near < kBlockRows ? near : kBlockRows;
+    const int chunks = (call.m + most - 1) / most, padded = static_cast<int>(round_up(w.n, kColumns));
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+        const int from = static_cast<int>(int64_t{call.m} * chunk / chunks);
+        const int to = static_cast<int>(int64_t{call.m} * (chunk + 1) / chunks);
         for (int column = 0; column < w.n; column += kStrip) {
-            for_tiles(from, to, [&](int row, int rows) {
-                float_product(call.x + row * call.x_stride, call.x_stride, rows, w, column, sums);
-                finish({call.after, call.y + row * call.y_stride, call.y_stride, row, rows, column / kStrip * strip, columns},
-                       Fp32Sums{sums});
-            });
+            const int wide = padded - column < kStrip ? padded - column : kStrip;
+            start_sums(w.bias == nullptr ? nullptr : w.bias + column, to - from, wide, sums);
+            for (int first = 0; first < w.k; first += kBlockK) {
+                const int last = first + kBlockK < w.k ? first + kBlockK : w.k;
+                int tile = 0;
+                for_tiles(from, to, [&](int row, int rows) {
+                    const float* x = call.x + row * call.x_stride + first;
+                    float_product(x, call.x_stride, rows, w, column, first, last, tile++, sums + (row - from) * kStrip);
+                });
+            }
+            finish({call.after, call.y + from * call.y_stride, call.y_stride, from, to - from, column / kStrip * strip, columns},
+                   Fp32Sums{sums});
         }
     }
 }

@@ -23,6 +23,7 @@ def run(
     threads: int | None = None,
     frame: int | None = None,
     abstain: bool = False,
+    explain: str | None = None,
     allow_refused: bool = False,
 ) -> Iterator[Answer]:
     """Answer for images, folders and DICOM files with one .efm file.
@@ -37,20 +38,26 @@ def run(
         frame: the frame of files that hold several, from 0.
         abstain: say "abstain" (in JSON, a label that is null and abstain that is true) where the conformal set does not hold
             exactly one label, the decided one. For bundles made with quantize.coverage.
+        explain: a folder for heat maps: each image as the model saw it, and over it where the class token of a vision
+            transformer looked in its last layer. For bundles with a native variant, which then runs.
         allow_refused: use a bundle that the gate refused.
 
     Returns:
         One answer per image, in order, as they come.
     """
+    from ..runtime.explain import check_folder
     from ..runtime.run import find_images
     from ..runtime.session import Session
 
     files = find_images(images)  # before the bundle: a wrong path costs nothing
-    session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused)
+    session = Session(bundle, variant=variant, threads=threads, allow_refused=allow_refused, explain=explain is not None)
     if abstain:
         _check_sets(session, bundle)
+    folder = None if explain is None else Path(explain)
+    if folder is not None:
+        check_folder(folder)
     say(session.choice)
-    return _answers(session, files, frame, abstain)
+    return _answers(session, files, frame, abstain, folder)
 
 
 def _check_sets(session: Session, bundle: str | Path) -> None:
@@ -66,9 +73,13 @@ def _check_sets(session: Session, bundle: str | Path) -> None:
         )
 
 
-def _answers(session: Session, files: list[Path], frame: int | None, abstain: bool) -> Iterator[Answer]:
+def _answers(session: Session, files: list[Path], frame: int | None, abstain: bool, heat: Path | None) -> Iterator[Answer]:
+    from ..runtime.explain import write_heat
+
     with session:
         for answer in session.stream(files, frame=frame):
+            if heat is not None and answer.error is None:
+                write_heat(session, answer.source, answer.source, heat, frame)
             if abstain and answer.abstain:
                 answer.label = None
             yield answer

@@ -150,7 +150,7 @@ def _judged(
         missing += [
             f"instructions: {each['name']}, which is held to the budget, ran on this processor's own"
             for each in records
-            if each["name"] in judged and each["engine"] != "openvino"
+            if each["name"] in judged and each["engine"] not in ("openvino", "native")
         ]
     return {
         "name": device[0],

@@ -5,7 +5,7 @@ Not the device: clock, caches and memory bus stay this machine's, and the findin
 | of the profile | imitated by | what is missing then |
 |---|---|---|
 | cores | CPU affinity of each contender's process | |
-| instructions | `runtime.cpu.openvino_cap`; `EDGEFM_ISA` (preparation) | ONNX Runtime has no such cap |
+| instructions | `runtime.cpu.openvino_cap`; `EDGEFM_ISA` (native engine, preparation) | ONNX Runtime has no such cap |
 | memory | `RLIMIT_DATA` | pages of files, which a container counts and takes back when it must |
 
 `RLIMIT_AS` would be no container: OpenVINO reserves four times the address space that it uses (539 MB for a process of 135 MB,
@@ -27,20 +27,20 @@ from .machine import CPUS
 
 
 class Cap(NamedTuple):
-    """An instruction set: the processor's feature, the features above it, and the words of oneDNN and of our preparation."""
+    """An instruction set: the processor's feature, the features above it, and the words of oneDNN and of our own kernels."""
 
     feature: str
     above: tuple[str, ...]
     onednn: str | None = None
-    prepare: str | None = None
+    own: str | None = None
 
 
 CAPS: Mapping[Instructions, Cap] = {
     "avx2": Cap("avx2", ("avx_vnni", "avx512f"), "AVX2", "avx2"),
-    "avx_vnni": Cap("avx_vnni", ("avx512f",), "AVX2_VNNI", "avx2"),
+    "avx_vnni": Cap("avx_vnni", ("avx512f",), "AVX2_VNNI", "avx_vnni"),
     "avx512": Cap("avx512f", ("avx512_vnni", "avx512_bf16", "amx_tile"), "AVX512_CORE", "avx512"),
-    "avx512_vnni": Cap("avx512_vnni", ("avx512_bf16", "amx_tile"), "AVX512_CORE_VNNI", "avx512"),
-    "avx512_bf16": Cap("avx512_bf16", ("avx512_fp16", "amx_tile"), "AVX512_CORE_BF16", "avx512"),
+    "avx512_vnni": Cap("avx512_vnni", ("avx512_bf16", "amx_tile"), "AVX512_CORE_VNNI", "avx512_vnni"),
+    "avx512_bf16": Cap("avx512_bf16", ("avx512_fp16", "amx_tile"), "AVX512_CORE_BF16", "avx512_vnni"),
     "neon": Cap("asimd", ("asimddp", "i8mm")),
     "neon_dotprod": Cap("asimddp", ("i8mm",)),
 }
@@ -108,12 +108,12 @@ def _instructions(device: Device, imitated: list[str], missing: list[str]) -> di
     if not above:
         imitated.append(f"instructions: {wanted} is this processor's own widest set")
         return {}
-    if cap.onednn is None or cap.prepare is None:
+    if cap.onednn is None or cap.own is None:
         missing.append(f"instructions: {wanted} cannot be capped here, {', '.join(above)} stays in use")
         return {}
-    imitated.append(f"instructions: {wanted} for OpenVINO and the preparation of images")
+    imitated.append(f"instructions: {wanted} for OpenVINO, the native engine and the preparation of images")
     missing.append(f"instructions: ONNX Runtime cannot be capped at {wanted}; of torch only its oneDNN can")
-    return openvino_cap(cap.onednn) | {"EDGEFM_ISA": cap.prepare}
+    return openvino_cap(cap.onednn) | {"EDGEFM_ISA": cap.own}
 
 
 def judge(device: Device, entered: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:

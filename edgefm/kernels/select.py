@@ -23,6 +23,7 @@ VARIABLE = "EDGEFM_KERNELS"
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "attention": ("triton", "reference"),
     "attention_kl": ("triton", "reference"),
+    "linear_int8": ("cpu", "reference"),
     "lora": ("triton", "reference"),
 }
 

@@ -21,6 +21,7 @@ from ..bundle import open_bundle
 from ..errors import BundleError, EdgeFMError, ImageError, InputError
 from .answer import Answer, answered
 from .cpu import usable_threads
+from .explain import explaining
 from .preprocess import Preprocessor
 from .select import choose
 
@@ -65,6 +66,7 @@ class Session:
             once, and remembered in the user's cache folder.
         threads: by default all that this process may use (affinity and cgroup quota).
         allow_refused: open a bundle that a gate refused.
+        explain: run what can show its attention (`heat`), where no variant is named.
 
     Raises:
         BundleError: not a good bundle, or a refused one.
@@ -74,7 +76,13 @@ class Session:
     """
 
     def __init__(
-        self, path: str | Path, *, variant: str | None = None, threads: int | None = None, allow_refused: bool = False
+        self,
+        path: str | Path,
+        *,
+        variant: str | None = None,
+        threads: int | None = None,
+        allow_refused: bool = False,
+        explain: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}", expected="at least 1")
@@ -87,7 +95,15 @@ class Session:
                     f"{path} is marked as refused: {refused}", do="use another bundle, or allow it with --allow-refused"
                 )
             self.task = self.bundle.manifest.task
+            if explain and variant is None:
+                variant = explaining(self.bundle.manifest)
             chosen = choose(self.bundle, asked=variant, threads=self.threads)
+            if explain and not getattr(chosen.engine, "class_token", False):
+                raise InputError(
+                    f"{chosen.candidate.name} cannot show where it looked",
+                    expected="a native variant of a model with a class token",
+                    do="leave --explain out, or name a native variant",
+                )
         except BaseException:
             self.bundle.close()
             raise
@@ -158,6 +174,21 @@ class Session:
         if batch.dtype != np.float32 or batch.shape[1:] != expected:
             raise InputError(f"the batch is {batch.dtype} {list(batch.shape)}", expected=f"float32 {['N', *expected]}")
         return self._engine()(batch)
+
+    def heat(self, batch: np.ndarray) -> np.ndarray:
+        """What the class token attends to in the last layer, mean over heads: float32 `[N, grid, grid]`, patches row by row.
+
+        Args:
+            batch: prepared images, float32 `[N, C, S, S]`, any N.
+
+        Raises:
+            InputError: what runs is no native variant of a model with a class token, or the session is closed.
+        """
+        engine = self._engine()
+        if not hasattr(engine, "heat"):
+            raise InputError(f"{self.variant} cannot show where it looked", do="open the session with explain=True")
+        found: np.ndarray = engine.heat(batch)
+        return found
 
     def close(self) -> None:
         """Let go of the model and the file. Answers under way in other threads are finished first by them."""

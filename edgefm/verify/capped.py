@@ -26,8 +26,10 @@ from ..runtime.cpu import cpu_features, openvino_cap, usable_threads
 from ..runtime.golden import contradiction
 from ..runtime.select import candidates
 
-# the cap, and the feature that a processor has beyond it: without that the cap would change nothing
+# the cap in OpenVINO's words, and the feature that a processor has beyond it: without that the cap would change nothing
 CAPS = (("SSE41", "avx"), ("AVX2", "avx512f"), ("AVX512_CORE", "avx512_vnni"), ("AVX512_CORE_VNNI", "avx512_bf16"))
+NATIVE = {"SSE41": "sse41", "AVX2": "avx2", "AVX512_CORE": "avx512", "AVX512_CORE_VNNI": "avx512_vnni"}  # for EDGEFM_ISA
+CAPPED = ("openvino", "native")  # engines with such a switch
 CODE = "import sys; sys.path[:] = {path!r}; from edgefm.verify.capped import serve; serve({bundle!r}, {name!r})"
 Length = struct.Struct("<Q")
 
@@ -58,7 +60,7 @@ class Capped:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | openvino_cap(cap) | {"XDG_CACHE_HOME": cache.name},
+            env=os.environ | openvino_cap(cap) | {"EDGEFM_ISA": NATIVE[cap], "XDG_CACHE_HOME": cache.name},
         )
         self._end = weakref.finalize(self, _stop, self._child, cache)
         first = self._reply()

@@ -15,7 +15,7 @@ from ..runtime.golden import contradiction
 from ..runtime.select import Candidate, candidates
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
-from .capped import Capped, caps
+from .capped import CAPPED, Capped, caps
 from .parity import Predictor
 
 
@@ -74,7 +74,7 @@ def capped_of(bundle: Bundle) -> tuple[list[Contender], dict[str, str]]:
     for candidate in everything:
         if candidate.name in left_out or candidate.precision == "bf16":  # bf16 is what the older ones lack
             continue
-        if candidate.variant.engine != "openvino":
+        if candidate.variant.engine not in CAPPED:
             reasons[f"{candidate.name} capped"] = f"{candidate.variant.engine} has no switch for its instruction set"
             continue
         for cap in caps():

@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         "vit_small_patch14_reg4_dinov2", {"img_size": 70, "no_embed_class": False, "init_values": 0.3}, "own",
     ),
     "dynamic size": ("vit_small_patch14_dinov2", {"img_size": 70, "dynamic_img_size": True, "init_values": 0.3}, "own"),
-    "packed SwiGLU": ("vit_giant_patch14_224", {**SWIGLU, "mlp_ratio": 2.66667 * 2, "reg_tokens": 8, "init_values": 0.3}, "own"),
+    "packed SwiGLU": ("vit_giant_patch14_224", {**SWIGLU, "mlp_ratio": 5.33334, "reg_tokens": 8, "init_values": 0.3}, "own"),
     "packed SwiGLU, class + mean": (
         "vit_huge_patch14_224", {**SWIGLU, "mlp_ratio": 5.3375, "reg_tokens": 4, "num_classes": 0}, "class+patches",
     ),
@@ -58,7 +58,7 @@ def make(kind: str, change: Callable[[Any], None] = lambda model: None) -> Loade
                     weight.uniform_(0.5, 1.5)
                 elif "gamma" not in name:
                     weight.normal_(std=0.2)
-        change(model)
+            change(model)
     module = TimmEncoder(model.eval(), architecture=architecture, arguments=arguments, pooling=pooling).eval()  # type: ignore[arg-type]
     classes = 0 if pooling != "own" else model.num_classes
     channels, size = arguments.get("in_chans", 3), arguments["img_size"]
