@@ -88,7 +88,7 @@ void Pass::work(int thread) {
         clock.add(kQkv);
         state.team.barrier();
         clock.add(kWait);
-        pack(layer, thread);
+        pack(own, thread);
         clock.add(kPack);
         state.team.barrier();
         clock.add(kWait);
@@ -100,8 +100,8 @@ void Pass::work(int thread) {
         } else {
             for (int64_t row = first; row < last; row += kStrip) {
                 finish_layer(own, layer,
-                             {state.arena.x + row * d.width, d.width, state.arena.attention + row * d.attention(), d.attention(),
-                              static_cast<int>(std::min<int64_t>(kStrip, last - row))},
+                             {state.arena.x + row * d.width, d.width, state.arena.attention + row * d.attention(),
+                              d.attention(), static_cast<int>(std::min<int64_t>(kStrip, last - row))},
                              mine);
             }
         }
@@ -134,7 +134,8 @@ void Pass::embed(Own& own, int64_t first, int64_t last) {
                 float* out = own.rows + i * state.arena.row_stride;
                 for (int c = 0; c < d.channels; c++) {
                     for (int line = 0; line < d.patch; line++, out += d.patch) {
-                        std::memcpy(out, corner + c * area + int64_t{line} * d.size, static_cast<size_t>(d.patch) * sizeof(float));
+                        std::memcpy(out, corner + c * area + int64_t{line} * d.size,
+                                    static_cast<size_t>(d.patch) * sizeof(float));
                     }
                 }
             }
@@ -200,9 +201,8 @@ Attention Pass::head_of(Own& own, int image, int head) const {
     return call;
 }
 
-void Pass::pack(const VitLayer&, int thread) {
+void Pass::pack(Own& own, int thread) {
     const VitDescription& d = state.description;
-    Own& own = state.arena.own[static_cast<size_t>(thread)];
     for (int task = thread; task < count * d.heads; task += state.team.count()) {
         const Attention call = head_of(own, task / d.heads, task % d.heads);
         (d.int8 ? state.kernels.attention_pack_int8 : state.kernels.attention_pack_fp32)(call);
