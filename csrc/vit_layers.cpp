@@ -5,6 +5,16 @@
 #include "vit_state.h"
 
 namespace edgefm {
+namespace {
+
+// How many of `rows` to take at a time: at most kStrip, in strips of about equal length, since the last one reads all weights,
+// too.
+int64_t strip_of(int64_t rows) {
+    const int64_t strips = std::max<int64_t>(1, (rows + kStrip - 1) / kStrip);
+    return std::max<int64_t>(8, round_up((rows + strips - 1) / strips, 8));
+}
+
+}  // namespace
 
 // Rows of the residual stream, with what attention gave for them.
 struct Pass::Strip {
@@ -98,10 +108,11 @@ void Pass::work(int thread) {
         if (is_last && class_only()) {
             finish_class_tokens(own, layer, first, last, mine);
         } else {
-            for (int64_t row = first; row < last; row += kStrip) {
+            const int64_t step = strip_of(last - first);
+            for (int64_t row = first; row < last; row += step) {
                 finish_layer(own, layer,
                              {state.arena.x + row * d.width, d.width, state.arena.attention + row * d.attention(),
-                              d.attention(), static_cast<int>(std::min<int64_t>(kStrip, last - row))},
+                              d.attention(), static_cast<int>(std::min<int64_t>(step, last - row))},
                              mine);
             }
         }
@@ -162,8 +173,9 @@ void Pass::embed(Own& own, int64_t first, int64_t last) {
 void Pass::norm_and_qkv(Own& own, const VitLayer& layer, int64_t first, int64_t last) {
     const VitDescription& d = state.description;
     const int64_t stride = 3 * int64_t{d.attention()};
-    for (int64_t row = first; row < last; row += kStrip) {
-        const int m = static_cast<int>(std::min<int64_t>(kStrip, last - row));
+    const int64_t step = strip_of(last - first);
+    for (int64_t row = first; row < last; row += step) {
+        const int m = static_cast<int>(std::min<int64_t>(step, last - row));
         float* y = state.arena.qkv + row * stride;
         norm_and_multiply(state.kernels, layer.norm1, d.eps, layer.qkv, d.width, state.arena.x + row * d.width, d.width, m, own,
                           state.arena.row_stride, Epilogue(), y, stride);
