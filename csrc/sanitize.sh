@@ -1,7 +1,8 @@
 #!/bin/bash
-# Builds the C++ module with AddressSanitizer and UndefinedBehaviorSanitizer in a copy of the tree, and runs its tests on it.
+# Builds the C++ module and the C library with AddressSanitizer and UndefinedBehaviorSanitizer in a copy of the tree, and runs
+# their tests on them; then a C program with ThreadSanitizer, whose threads share sessions.
 # Not part of an ordinary build. PYTHON names the interpreter (default: python3), which needs the test libraries. Without g++
-# and its two libraries it says so and does nothing.
+# and its libraries it says so and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ skip() {
     exit 0
 }
 command -v g++ >/dev/null || skip "there is no g++ here"
-for library in libasan.so libubsan.so; do
+for library in libasan.so libubsan.so libtsan.so; do
     [[ $(g++ -print-file-name=$library) = /* ]] || skip "g++ brings no $library here"
 done
 
@@ -27,9 +28,19 @@ rm -f edgefm/_native*.so
 
 flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 CFLAGS="$flags" CXXFLAGS="$flags" LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace
+
+# Races: the whole library and the program see every access. Few options are set, so that compilers finish soon.
+make -s -C csrc static -j"$(nproc)" BUILD="$copy/build/races" MORE="-fsanitize=thread -O1"
+gcc -std=c11 -O1 -fsanitize=thread -Icsrc/include tests/native/threads.c build/races/libedgefm.a -lstdc++ -lm -pthread -o races
+./races csrc/fuzz/corpus/native-int8
+
+# What tests/native builds takes MORE from the environment.
+export MORE="$flags -O1" STRIP=
+make -s -C csrc -j"$(nproc)"
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OPENBLAS_NUM_THREADS=1
 "$python" -c "import edgefm._native"
 # The sanitizers write to file descriptor 2, which pytest would swallow.
-"$python" -m pytest -q --capture=sys -p no:cacheprovider tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py \
-    tests/native/test_attention.py "$@"
+"$python" -m pytest -q --capture=sys -p no:cacheprovider \
+    tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py tests/native/test_sha256.py tests/native/test_json.py \
+    tests/native/test_bundle.py tests/native/test_capi.py tests/native/test_attention.py -k "not and_is_small" "$@"

@@ -17,7 +17,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def library(root: Path) -> Path:
-    """The folder with libedgefm.so and libedgefm.a, as `make library` builds them; what is there already is brought up to date."""
+    """The folder with libedgefm.so and libedgefm.a, as `make library` builds them, brought up to date."""
     if not sys.platform.startswith("linux") or any(shutil.which(program) is None for program in ("g++", "make")):
         pytest.skip("no g++ and make here, or not Linux")
     folder = root / "build" / "library"
@@ -80,5 +80,6 @@ def probe(root: Path, library: Path) -> Probe:
     parts = [source, library / "libedgefm.a"]
     if not target.exists() or target.stat().st_mtime < max(part.stat().st_mtime for part in parts):
         flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{root / 'csrc'}"]
+        flags += os.environ.get("MORE", "").split()  # sanitize.sh's
         subprocess.run(["g++", *flags, *parts, "-pthread", "-o", target], check=True)
     return Probe(target)
