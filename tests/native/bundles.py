@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 from edgefm.bundle import write_bundle
 from edgefm.export.golden import golden, golden_entries
 from edgefm.export.native import native_entries
