@@ -12,7 +12,6 @@ namespace {
 
 typedef int16_t Code;
 constexpr int kCodes = 2, kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
-constexpr bool kTruncates = false;
 
 }  // namespace
 }  // namespace edgefm

@@ -15,7 +15,6 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint8_t Code;
 constexpr int kLanes = 16, kCodes = 4, kVectors = 4;
 constexpr int kQueryOffset = 128, kProbabilityOffset = 0, kOnes = 0x01010101;
-constexpr bool kTruncates = true;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);

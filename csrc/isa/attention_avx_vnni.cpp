@@ -12,7 +12,6 @@ namespace {
 
 typedef uint8_t Code;
 constexpr int kCodes = 4, kQueryOffset = 128, kProbabilityOffset = 0, kOnes = 0x01010101;
-constexpr bool kTruncates = true;
 
 }  // namespace
 }  // namespace edgefm

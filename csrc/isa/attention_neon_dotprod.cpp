@@ -14,7 +14,6 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int8_t Code;
 constexpr int kLanes = 4, kCodes = 4, kVectors = 4;
 constexpr int kQueryOffset = 0, kProbabilityOffset = -128, kOnes = 0x01010101;
-constexpr bool kTruncates = true;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)y);

@@ -1,5 +1,6 @@
 // Attention in plain loops: what the other instruction sets are held to, and what runs where there is none of them.
-// The same codes and the same integers as theirs; exp is the C library's, so that a probability may round to the next code.
+// The same codes and the same integers as theirs; where they have one instruction for a product and a sum, a probability may
+// round to the next code.
 
 #include <cmath>
 #include <cstring>
@@ -86,6 +87,22 @@ void pack_codes(const Attention& a) {
     }
 }
 
+// The codes of P in place of a row of scores, as kernels/attention_exp.inl has them: with x = s rate = n + f,
+// 255 exp(scale (s - m)) = 255 2^(whole - m rate) 2^f 2^(n - whole), whole the integer next to m rate, a polynomial for 2^f.
+void to_codes(float* scores, int tokens, float most, float rate) {
+    if (std::fabs(most * rate) > 256.0f) {
+        for (int t = 0; t < tokens; ++t) scores[t] -= most;
+        most = 0.0f;
+    }
+    const float top = most * rate, whole = std::rint(top), scale = 255.0f * std::exp2(whole - top);
+    for (int t = 0; t < tokens; ++t) {
+        const double x = double{scores[t]} * rate, n = std::rint(x);
+        const float f = static_cast<float>(x - n);
+        const float power = ((0x1.c2a218p-5f * f + 0x1.f00c4ep-3f) * f + 0x1.62f5fap-1f) * f + 1.0f;
+        scores[t] = x - top >= -126.0 ? std::rint(std::ldexp(scale * power, static_cast<int>(n - whole))) : 0.0f;
+    }
+}
+
 void attend_codes(const Attention& a, int row, float* scores) {
     const Packed p(a.packed, a.tokens, a.width);
     const float* q = a.q + row * a.stride;
@@ -104,15 +121,18 @@ void attend_codes(const Attention& a, int row, float* scores) {
         if (scores[t] > most) most = scores[t];
     }
     const float worth = scale.worth * a.scale;
-    int32_t total = 0, y[kMaxWidth] = {};
     double exact = 0.0;
+    for (int t = 0; t < a.tokens; ++t) exact += std::exp((scores[t] - most) * worth);
+    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) {
+        a.row0[t] = static_cast<float>(std::exp((scores[t] - most) * worth) / exact) + broken;
+    }
+
+    to_codes(scores, a.tokens, most, worth * 1.44269504f);
+    int32_t total = 0, y[kMaxWidth] = {};
     for (int t = 0; t < a.tokens; ++t) {
-        const float e = std::exp((scores[t] - most) * worth);
-        const int p_code = e > 0.0f ? static_cast<int>(std::lrint(255.0f * e)) : 0;
-        exact += e;
+        const int p_code = static_cast<int>(scores[t]);
         total += p_code;
         for (int c = 0; c < a.width; ++c) y[c] += p_code * p.v_code[int64_t{t} * a.width + c];
-        scores[t] = e;
     }
     const float factor = 1.0f / static_cast<float>(total) + broken;
     for (int c = 0; c < a.width; ++c) a.y[row * a.y_stride + c] = static_cast<float>(y[c]) * (p.v_scale[c] * factor);
@@ -120,7 +140,6 @@ void attend_codes(const Attention& a, int row, float* scores) {
     double shift = 0.0;  // what was taken from K
     for (int c = 0; c < a.width; ++c) shift += double{q[c]} * p.mean[c];
     if (a.lse) a.lse[row] = static_cast<float>(double{most} * worth + shift * a.scale + std::log(exact)) + broken;
-    for (int t = 0; a.row0 && row == 0 && t < a.tokens; ++t) a.row0[t] = static_cast<float>(scores[t] / exact) + broken;
 }
 
 void attend_floats(const Attention& a, int row, float* scores) {

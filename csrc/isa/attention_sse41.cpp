@@ -15,7 +15,6 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int16_t Code;
 constexpr int kLanes = 4, kCodes = 2, kVectors = 2;
 constexpr int kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
-constexpr bool kTruncates = false;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return sum + (Ints)_mm_madd_epi16((__m128i)x, (__m128i)y);

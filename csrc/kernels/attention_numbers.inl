@@ -7,8 +7,10 @@
 //   kVectors             the most vectors of columns in a tile: what the registers hold beside 6 rows
 //   kQueryOffset         added to q's codes, kProbabilityOffset to P's: where the dot unit wants the other sign
 //   dot(sum, x, y)       sum + the products of x's and y's codes, exact in 32 bits
-//   splat, splat_float, load_part, store_part, store_codes, multiply_add, maximum, round, greatest, and a header for exp:
-//   attention_exp.inl
+//   store_codes          a vector as codes of its lanes
+//   load_part, store_part   the first lanes of a vector
+//   maximum              of NaN and a number, the second
+//   splat, splat_float, multiply_add, round (to even)
 #pragma once
 
 #define EDGEFM_INLINE inline __attribute__((always_inline))
@@ -38,8 +40,6 @@ inline Floats floats(Ints v) {
 inline Floats floats(Floats v) {
     return v;
 }
-
-typedef uint32_t Unsigned __attribute__((vector_size(sizeof(Ints))));
 
 // All lanes put together, quarter by quarter of a vector of four.
 template <class Lanes, class Two>
@@ -119,7 +119,6 @@ struct Int8 {
     typedef int32_t Word;
     typedef Ints Vector;
     static constexpr int kPerWord = kCodes;
-    static constexpr float kTop = 255.0f;  // a probability of one as a code
 
     static Ints splat_word(int32_t w) { return splat(w); }
     static Ints multiply_add(Ints x, Ints y, Ints sum) { return dot(sum, x, y); }
@@ -142,7 +141,6 @@ struct Fp32 {
     typedef float Word;
     typedef Floats Vector;
     static constexpr int kPerWord = 1;
-    static constexpr float kTop = 1.0f;
 
     static Floats splat_word(float w) { return splat_float(w); }
     static Floats multiply_add(Floats x, Floats y, Floats sum) { return edgefm::multiply_add(x, y, sum); }

@@ -3,6 +3,9 @@
 //     K   word[token / kLanes][step][token % kLanes]     step: kPerWord values of the width
 //     V   word[column / kLanes][step][column % kLanes]   step: kPerWord tokens
 //
+// Of each kCodes * kLanes tokens, step i holds the tokens i, kLanes + i and so on, as P's codes come out of vectors of scores;
+// of what is left, tokens that follow one another.
+//
 // int8: K without its mean over the tokens, which adds the same to all scores of a row and so is nothing to softmax
 // (smooth-K: Zhang et al., SageAttention, 2024); a scale per token. V has a scale per channel.
 #pragma once
@@ -146,10 +149,10 @@ inline void pack_values(const Attention& a, const Packed<Fp32>& p) {
     }
 }
 
-// Codes of the kCodes tokens from v on, side by side in a word; those from `live` on are 0.
+// Codes of kCodes tokens `apart`, side by side in a word; those from `live` on are 0.
 template <class Count>
-EDGEFM_INLINE Ints word_of(const float* v, int64_t stride, Floats factor, int live, Count count) {
-    const auto code = [&](int i) { return i < live ? round(load_part(v + i * stride, count) * factor) : Ints{}; };
+EDGEFM_INLINE Ints word_of(const float* v, int64_t apart, Floats factor, int live, Count count) {
+    const auto code = [&](int i) { return i < live ? round(load_part(v + i * apart, count) * factor) : Ints{}; };
     if constexpr (kCodes == 4) {
         const Ints low = splat(255);
         return (code(0) & low) | ((code(1) & low) << 8) | ((code(2) & low) << 16) | (code(3) << 24);
@@ -183,20 +186,24 @@ EDGEFM_INLINE void pack_columns(const Attention& a, const Packed<Int8>& p, int f
     int32_t* words = p.v + int64_t{first} * p.v_steps;
     const int64_t apart = int64_t{p.v_steps} * kLanes;
     Row<Int8> sum = {};
-    const auto step = [&](auto live) {
+    const auto step = [&](int64_t tokens_apart, auto live) {
         each<C>(factor, [&](Floats one, int i) {
-            const Ints word = word_of(v + i * kLanes, a.stride, one, live, count);
+            const Ints word = word_of(v + i * kLanes, tokens_apart, one, live, count);
             store(words + i * apart, word);
             if constexpr (kProbabilityOffset != 0) {
                 Ints& total = i == 0 ? sum.a : i == 1 ? sum.b : i == 2 ? sum.c : sum.d;
                 total = dot(total, splat(kOnes), word);
             }
         });
-        v += kCodes * a.stride;
         words += kLanes;
     };
-    for (int t = 0; t + kCodes <= a.tokens; t += kCodes) step(std::integral_constant<int, kCodes>{});
-    if (a.tokens % kCodes != 0) step(a.tokens % kCodes);
+    constexpr std::integral_constant<int, kCodes> all{};
+    int t = 0;
+    for (; t + kCodes * kLanes <= a.tokens; t += kCodes * kLanes, v += (kCodes - 1) * kLanes * a.stride) {
+        for (int i = 0; i < kLanes; ++i, v += a.stride) step(kLanes * a.stride, all);
+    }
+    for (; t + kCodes <= a.tokens; t += kCodes, v += kCodes * a.stride) step(a.stride, all);
+    if (t < a.tokens) step(a.stride, a.tokens - t);
     each<C>(sum, [&](Ints one, int i) { store(p.v_first + first + i * kLanes, one * splat(-kProbabilityOffset)); });
 }
 

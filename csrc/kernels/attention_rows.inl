@@ -44,37 +44,47 @@ struct Strip {
     }
 };
 
-struct Total {
-    float codes, exact;  // sums of p as the product uses it and, where it was kept, before rounding
-};
-
-// Turns a row of scores into p. Keep: leaves exp(scale (s - m)) * kTop in place of the scores, and sums it.
-template <class N, bool Keep>
-__attribute__((noinline)) Total softmax(float* scores, int tokens, float most, float scale, typename N::Word* p) {
-    constexpr bool kInt8 = N::kPerWord > 1;
-    // 2^23 plus a number rounds it, and the last bits of the sum are the integer.
-    constexpr int32_t kBits = 0x4b000000, kTaken = kTruncates ? 0 : kBits;
-    const float rate = scale * 1.44269504f;
-    const Floats m = splat_float(most), least = splat_float(-126.0f / rate), rates = splat_float(rate);
-    Floats exact = {};
-    Unsigned codes = {};
-    Code* code = reinterpret_cast<Code*>(p);
-    for (int t = 0; t < tokens; t += kLanes) {
-        const Power e = exponential<kInt8>(load(scores + t) - m, least, rates);
-        if constexpr (kInt8) {
-            const Ints rounded = reinterpret_cast<Ints>(multiply_add(e.fraction, e.power, splat_float(8388608.0f)));
-            codes = codes + reinterpret_cast<Unsigned>(rounded);
-            store_codes(code + t, kProbabilityOffset == kTaken ? rounded : rounded + splat(kProbabilityOffset - kTaken));
-        }
-        if (!kInt8 || Keep) {
-            const Floats product = e.fraction * e.power;
-            store(scores + t, product);
-            exact = exact + product;
-        }
+// Codes that still carry kCodeBits, one of each vector side by side: the shifts leave nothing of kCodeBits, nor does the mask.
+EDGEFM_INLINE Ints word_of_codes(const float* scores, const CodeRates& rates) {
+    const auto code = [&](int i) { return code_of(load(scores + i * kLanes), rates); };
+    if constexpr (kCodes == 4) {
+        return (code(0) & splat(255)) | (code(1) << 8) | (code(2) << 16) | (code(3) << 24);
+    } else {
+        return (code(0) & splat(255)) | (code(1) << 16);
     }
-    if (!kInt8) return {total(exact), total(exact)};
-    const uint32_t vectors = static_cast<uint32_t>(tokens + kLanes - 1) / kLanes;
-    return {static_cast<float>(total(codes) - vectors * kLanes * uint32_t{kBits}), total(exact)};
+}
+
+// Turns a row of scores into the codes of P, and returns their sum. Tokens lie in the words as V's do (attention_pack.inl).
+__attribute__((noinline)) float to_codes(const float* scores, int tokens, float most, float rate, int32_t* words) {
+    const CodeRates rates(most, rate);
+    Ints sum = {};
+    int t = 0;
+    for (; t + kCodes * kLanes <= tokens; t += kCodes * kLanes, words += kLanes) {
+        Ints word = word_of_codes(scores + t, rates);
+        if constexpr (kProbabilityOffset != 0) word = word ^ splat(static_cast<int32_t>(0x80808080));  // 128 lower, as s8
+        sum = dot(sum, word, splat(kOnes));
+        store(words, word);
+    }
+    const int shifted = kProbabilityOffset * t;
+    Code* code = reinterpret_cast<Code*>(words);
+    for (; t < tokens; t += kLanes, code += kLanes) {
+        const Ints one = code_of(load(scores + t), rates) & splat(255);
+        sum = sum + one;
+        store_codes(code, one + splat(kProbabilityOffset));
+    }
+    return static_cast<float>(total(sum) - shifted);
+}
+
+// Leaves exp(scale (s - m)) in place of the scores, and returns the sum.
+__attribute__((noinline)) float to_exponentials(float* scores, int tokens, float most, float rate) {
+    const Floats m = splat_float(most), least = splat_float(-126.0f / rate), rates = splat_float(rate);
+    Floats sum = {};
+    for (int t = 0; t < tokens; t += kLanes) {
+        const Floats e = exponential(load(scores + t) - m, least, rates);
+        store(scores + t, e);
+        sum = sum + e;
+    }
+    return total(sum);
 }
 
 template <class N>
@@ -85,7 +95,7 @@ float log_sum_exp(const Attention& a, const Packed<N>& p, int row, float most, f
         for (int i = 0; i < a.width; ++i) shift += double{a.q[row * a.stride + i]} * p.mean[i];
         score += static_cast<float>(shift * a.scale);
     }
-    return static_cast<float>(score + __builtin_log(double{sum} / N::kTop));
+    return static_cast<float>(score + __builtin_log(double{sum}));
 }
 
 // Rows `row` to row + rows - 1, in tiles of R. Those past the end repeat the last and are not written.
@@ -99,7 +109,7 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
     }
     in_tiles(p.blocks, [&](auto size, int block) {
         const int64_t token = int64_t{block} * kLanes, words = int64_t{p.k_steps} * kLanes;
-        const Factors<N> f = {s.q, s.q_stride, p.k + block * words, words, p.k_first + token, p.k_steps};
+        const Factors<N> f = {s.q, s.q_stride, p.k + block * words, words, p.k_first + token, p.k_steps, size() * words};
         score_tile<N, R, size()>(f, {p.k_scale + token, p.k_bias + token, s.scores + token, s.score_stride, s.most});
     });
     for (int r = 0; r < R && row + R + r < a.tokens; ++r) {  // the next strip's
@@ -107,20 +117,29 @@ void strip(const Attention& a, const Packed<N>& p, const Strip<N>& s, int row, i
         for (int i = 0; i < a.width; i += 16) __builtin_prefetch(q + i);
     }
     for (int r = 0; r < rows; ++r) {
-        const float most = greatest(load(s.most + r * kLanes));
         float* scores = s.scores + r * s.score_stride;
+        const float most = greatest(load(s.most + r * kLanes)), rate = worth[r] * 1.44269504f;
         const bool map = a.row0 != nullptr && row + r == 0, keep = map || a.lse != nullptr;
-        const auto run = keep ? softmax<N, true> : softmax<N, false>;
-        const Total total = run(scores, a.tokens, most, worth[r], s.p + r * s.p_stride);
-        factor[r] = 1.0f / total.codes + worth[r] * 0.0f + *p.poison;
+        float base = most, sum = 0.0f, exact = 0.0f;
+        if constexpr (N::kPerWord > 1) {
+            if (most * rate > kLargestTop || most * rate < -kLargestTop) {
+                for (int t = 0; t < a.tokens; t += kLanes) store(scores + t, load(scores + t) - splat_float(most));
+                base = 0.0f;
+            }
+            sum = to_codes(scores, a.tokens, base, rate, s.p + r * s.p_stride);
+            if (keep) exact = to_exponentials(scores, a.tokens, base, rate);
+        } else {
+            sum = exact = to_exponentials(scores, a.tokens, base, rate);
+        }
+        factor[r] = 1.0f / sum + worth[r] * 0.0f + *p.poison;
         const float wrong = factor[r] * 0.0f;
-        if (a.lse != nullptr) a.lse[row + r] = log_sum_exp(a, p, row + r, most * worth[r], total.exact) + wrong;
-        for (int t = 0; map && t < a.tokens; ++t) a.row0[t] = scores[t] / total.exact + wrong;
+        if (a.lse != nullptr) a.lse[row + r] = log_sum_exp(a, p, row + r, most * worth[r], exact) + wrong;
+        for (int t = 0; map && t < a.tokens; ++t) a.row0[t] = scores[t] / exact + wrong;
     }
     in_tiles(p.columns, [&](auto size, int column) {
         const int64_t words = int64_t{p.v_steps} * kLanes;
         const int first = column * kLanes;
-        const Factors<N> f = {s.p, s.p_stride, p.v + column * words, words, p.v_first + first, p.v_steps};
+        const Factors<N> f = {s.p, s.p_stride, p.v + column * words, words, p.v_first + first, p.v_steps, 16 * kLanes};
         value_tile<N, R, size()>(
             f, {p.v_scale + first, factor, a.y + row * a.y_stride + first, a.y_stride, rows, a.width - first});
     });

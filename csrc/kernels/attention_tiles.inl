@@ -22,6 +22,7 @@ struct Factors {
     int64_t block;
     const typename N::Word* first;
     int steps;
+    int64_t ahead;  // words from a vector of columns to the one that is fetched into the cache meanwhile
 };
 
 template <class N, int C>
@@ -42,6 +43,14 @@ EDGEFM_INLINE void read(Row<N>& row, const typename N::Word* p, int64_t apart) {
     if constexpr (C > 3) row.d = load(p + 3 * apart);
 }
 
+template <class N, int C>
+EDGEFM_INLINE void fetch(const typename N::Word* p, int64_t apart) {
+    __builtin_prefetch(p);
+    if constexpr (C > 1) __builtin_prefetch(p + apart);
+    if constexpr (C > 2) __builtin_prefetch(p + 2 * apart);
+    if constexpr (C > 3) __builtin_prefetch(p + 3 * apart);
+}
+
 template <class N, int R, int C>
 EDGEFM_INLINE Sums<N> product(const Factors<N>& f) {
     static_assert(R == 2 || R == 6);
@@ -55,10 +64,11 @@ EDGEFM_INLINE Sums<N> product(const Factors<N>& f) {
         read<N, C>(sums.r5, f.first, kLanes);
     }
     const typename N::Word *columns = f.columns, *upper = f.rows, *lower = f.rows + 3 * f.stride;
-    const int64_t stride = f.stride, block = f.block;
+    const int64_t stride = f.stride, block = f.block, ahead = f.ahead;
     for (int step = 0; step < f.steps; ++step, columns += kLanes, ++upper, ++lower) {
         Row<N> column;
         read<N, C>(column, columns, block);
+        fetch<N, C>(columns + ahead, block);
         add<N, C>(sums.r0, upper[0], column);
         add<N, C>(sums.r1, upper[stride], column);
         if constexpr (R > 2) {

@@ -2,7 +2,7 @@
 
 Not the implementations. Each is a module `edgefm.kernels.<backend>.<operator>`, imported when it is first chosen.
 
-    EDGEFM_KERNELS=reference                       one backend for all operators
+    EDGEFM_KERNELS=reference                       one backend for all operators that have it
     EDGEFM_KERNELS=attention=reference,lora=triton  one each
 """
 
@@ -22,6 +22,7 @@ VARIABLE = "EDGEFM_KERNELS"
 # operator -> backends that have it, the first that can run is taken; `reference` runs everywhere
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "attention": ("triton", "reference"),
+    "attention_int8": ("cpu", "reference"),
     "attention_kl": ("triton", "reference"),
     "linear_int8": ("cpu", "reference"),
     "lora": ("triton", "reference"),
@@ -71,6 +72,10 @@ def _obstacle(backend: str, device: torch.device, *, asked: bool = True) -> str 
     """Why `backend` cannot run on `device`; None if it can. `asked`: by name, so the interpreter will do."""
     if backend == "reference":
         return None
+    if backend == "cpu":
+        if importlib.util.find_spec("edgefm._native") is None:
+            return "the C++ module is not built"
+        return None if device.type == "cpu" else f"the C++ module runs on processors, this is {device.type}"
     if backend == "cuda":
         from .cuda.module import obstacle
 
@@ -98,6 +103,8 @@ def _forced(operator: str) -> str | None:
             raise InputError(f"{VARIABLE} names the operator {name}", expected=", ".join(IMPLEMENTED))
         if found and name != operator:
             continue
+        if not found and value not in IMPLEMENTED[operator] and any(value in each for each in IMPLEMENTED.values()):
+            continue  # all operators that have it
         if value not in IMPLEMENTED[operator]:
             raise InputError(f"{VARIABLE} names {value} for {operator}", expected=", ".join(IMPLEMENTED[operator]))
         backend = value

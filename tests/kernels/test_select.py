@@ -19,8 +19,20 @@ def nothing_asked(monkeypatch):
 
 def test_on_a_processor_the_reference_runs_and_says_why():
     for choice in table(CPU):
-        assert choice.backend == "reference"
-        assert "Triton" in choice.reason
+        if "triton" in IMPLEMENTED[choice.operator]:
+            assert choice.backend == "reference"
+            assert "Triton" in choice.reason
+
+
+def test_int8_attention_runs_in_cpp_where_it_is_built(monkeypatch):
+    pytest.importorskip("edgefm._native")
+    assert choose("attention_int8", CPU).backend == "cpu"
+    assert choose("attention_int8", torch.device("meta")).backend == "reference"
+    monkeypatch.setenv("EDGEFM_KERNELS", "triton")  # which it has not: the word is for those that have
+    assert choose("attention_int8", CPU).backend == "cpu"
+    monkeypatch.setenv("EDGEFM_KERNELS", "attention_int8=triton")
+    with pytest.raises(InputError, match="names triton"):
+        choose("attention_int8", CPU)
 
 
 def test_the_interpreter_runs_only_when_it_is_asked_for_by_name(monkeypatch):

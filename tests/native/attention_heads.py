@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,20 +39,29 @@ def attend(isa, precision, qkv, scale, *, splits=None, wanted=True) -> Answer:
     y = np.full((tokens + 1, width + 5), np.nan, np.float32)
     lse, row0 = np.full(tokens, np.nan, np.float32), np.full(tokens, np.nan, np.float32)
     head = {
-        **dict(zip("qkv", (qkv[:, i].ctypes.data for i in range(3)), strict=True)),
-        **{"isa": isa, "precision": precision, "stride": qkv.strides[0] // 4, "tokens": tokens, "width": width, "scale": scale},
-        **{"packed": packed.ctypes.data, "scratch": scratch.ctypes.data},
+        "isa": isa,
+        "precision": precision,
+        "q": qkv[:, 0].ctypes.data,
+        "k": qkv[:, 1].ctypes.data,
+        "v": qkv[:, 2].ctypes.data,
+        "stride": qkv.strides[0] // 4,
+        "tokens": tokens,
+        "width": width,
+        "scale": scale,
+        "packed": packed.ctypes.data,
+        "scratch": scratch.ctypes.data,
     }
     out = {"y": y.ctypes.data, "y_stride": y.strides[0] // 4}
     if wanted:
         out |= {"lse": lse.ctypes.data, "row0": row0.ctypes.data}
     _native.attention(**head)
     edges = [0, *(splits or []), tokens]
-    for rows in zip(edges, edges[1:], strict=False):
+    for rows in pairwise(edges):
         _native.attention(**head, **out, rows=rows)
     for memory in (packed, scratch):
         assert (memory[-64:] == CANARY).all(), "wrote past the bytes it asked for"
-    assert np.isnan(y[:, width:]).all() and np.isnan(y[tokens]).all(), "wrote past its columns or rows"
+    assert np.isnan(y[:, width:]).all(), "wrote past its columns"
+    assert np.isnan(y[tokens]).all(), "wrote past its rows"
     return Answer(y[:tokens, :width].copy(), lse if wanted else None, row0 if wanted else None)
 
 

@@ -11,6 +11,7 @@ from .attention_heads import attend, exact, nmse, present
 
 TOKENS = [1, 5, 37, 50, 196, 197, 257, 261, 577, 1370]
 WIDTHS = [32, 48, 64, 72, 80, 96, 128]
+SPLITS = [(37, list(range(1, 37))), (50, [1, 3, 6, 11, 18, 22, 49]), (197, [98]), (5, [4, 4])]
 HERE = present()
 FAST = [isa for isa in HERE if isa != "scalar"]
 
@@ -36,12 +37,11 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("tokens", [1, 5, 37, 50, 197])
 def test_int8_gives_the_integers_of_the_plain_loops(isa, tokens, width):
-    """Codes and products are the same; exp differs by 4e-6 at most, so that about one code in 700 may round to the next."""
+    """Codes and products are the same. A probability may round to the next code where exp's last bits differ: seldom."""
     qkv = heads(tokens, width)
     found, oracle = attend(isa, "int8", qkv, width**-0.5), attend("scalar", "int8", qkv, width**-0.5)
     assert np.abs(found.y - oracle.y).max() <= one_code(qkv, 2)
-    untouched = (found.y == oracle.y).all(1).mean()
-    assert untouched >= 0.5 if tokens > 100 else untouched >= 0.8
+    assert (found.y == oracle.y).all(1).mean() >= 0.97
     assert np.abs(found.lse - oracle.lse).max() <= 1e-5
     assert np.abs(found.row0 - oracle.row0).max() <= 1e-5
 
@@ -135,9 +135,7 @@ def test_hard_inputs(isa, change):
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 @pytest.mark.parametrize("isa", HERE)
-@pytest.mark.parametrize(
-    "tokens, splits", [(37, list(range(1, 37))), (50, [1, 3, 6, 11, 18, 22, 49]), (197, [98]), (5, [4, 4])]
-)
+@pytest.mark.parametrize(("tokens", "splits"), SPLITS)
 def test_the_split_into_rows_changes_no_bit(isa, precision, tokens, splits):
     qkv = heads(tokens, 72)
     whole = attend(isa, precision, qkv, 0.1)
@@ -202,8 +200,10 @@ def test_what_is_no_number_spoils_what_it_touches_and_nothing_else(isa, precisio
         qkv = heads(tokens, 72)
         qkv[row, 0, 70] = bad
         found, others = attend(isa, precision, qkv, 0.1), np.arange(tokens) != row
-        assert np.isnan(found.y[row]).all() and np.isnan(found.lse[row])
-        assert (found.y[others] == clean.y[others]).all() and (found.lse[others] == clean.lse[others]).all()
+        assert np.isnan(found.y[row]).all()
+        assert np.isnan(found.lse[row])
+        assert (found.y[others] == clean.y[others]).all()
+        assert (found.lse[others] == clean.lse[others]).all()
         assert np.isnan(found.row0).all() if row == 0 else (found.row0 == clean.row0).all()
 
         qkv = heads(tokens, 72)
@@ -216,7 +216,8 @@ def test_what_is_no_number_spoils_what_it_touches_and_nothing_else(isa, precisio
             qkv = heads(tokens, 72)
             qkv[row, 1, 3] = bad
             found = attend(isa, precision, qkv, 0.1)
-            assert np.isnan(found.y).all() and np.isnan(found.lse).all() and np.isnan(found.row0).all()
+            for spoilt in (found.y, found.lse, found.row0):
+                assert np.isnan(spoilt).all()
 
 
 @pytest.mark.slow
@@ -236,7 +237,7 @@ def test_an_unknown_instruction_set_is_refused(isa):
         attend(isa, "int8", heads(5, 32), 1.0)
 
 
-@pytest.mark.parametrize("tokens, width", [(0, 64), (8193, 64), (5, 24), (5, 136), (5, 60)])
+@pytest.mark.parametrize(("tokens", "width"), [(0, 64), (8193, 64), (5, 24), (5, 136), (5, 60)])
 def test_sizes_that_there_are_not_are_refused(tokens, width):
     with pytest.raises(ValueError, match="must be"):
         attend("scalar", "int8", np.zeros((tokens, 3, width), np.float32), 1.0)

@@ -140,7 +140,12 @@ def _check(x, weight, bias, activation, gamma, residual, adapters, adapter_of) -
     if x.dim() != 2 or x.shape[1] != weight.k:
         raise InputError(f"x of {list(x.shape)}", expected=f"[M, {weight.k}]")
     rows, columns = x.shape[0], weight.n // 2 if activation == "swiglu" else weight.n
-    wanted = {"x": (x, x.shape), "bias": (bias, (weight.n,)), "gamma": (gamma, (columns,)), "residual": (residual, (rows, columns))}
+    wanted = {
+        "x": (x, x.shape),
+        "bias": (bias, (weight.n,)),
+        "gamma": (gamma, (columns,)),
+        "residual": (residual, (rows, columns)),
+    }
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and (tensor.dtype != torch.float32 or tuple(tensor.shape) != tuple(shape)):
             raise InputError(f"{name} of {tensor.dtype} {list(tensor.shape)}", expected=f"torch.float32 {list(shape)}")
@@ -153,4 +158,6 @@ def _check(x, weight, bias, activation, gamma, residual, adapters, adapter_of) -
     if adapter_of is None:
         return
     if adapter_of.dtype != torch.int32 or tuple(adapter_of.shape) != (rows,) or not adapters:
-        raise InputError(f"adapter_of of {adapter_of.dtype} {list(adapter_of.shape)}", expected=f"adapters, and torch.int32 [{rows}]")
+        raise InputError(
+            f"adapter_of of {adapter_of.dtype} {list(adapter_of.shape)}", expected=f"adapters, and torch.int32 [{rows}]"
+        )
