@@ -1,7 +1,7 @@
 """EdgeFM's native engine against OpenVINO, ONNX Runtime and torch: whole vision transformers, random weights, in turn.
 
 Not accuracy (tests/native, and `quantize`'s gate), and not single kernels. OpenVINO runs with static shapes and its latency
-hint, in f32, in bf16 where the processor has it, and NNCF's int8 with the transformer's settings; ONNX Runtime in fp32, the same
+hint, in f32, in bf16 where there is one, and NNCF's int8 with its settings for transformers; ONNX Runtime in fp32, the same
 int8 graph, and its own dynamic int8; torch in fp32.
 
     python benchmarks/native_vit.py [--rows ViT-S/197,…] [--threads 2,1] [--batches 1,8] [--runs 40] [--quick]

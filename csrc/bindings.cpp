@@ -12,9 +12,9 @@
 
 namespace py = pybind11;
 
-void bind_encoder(py::module_& module);  // bindings_encoder.cpp
+void bind_encoder(py::module_& module);    // bindings_encoder.cpp
 void bind_attention(py::module_& module);  // bindings_attention.cpp
-void bind_kernels(py::module_& module);  // bindings_kernels.cpp
+void bind_kernels(py::module_& module);    // bindings_kernels.cpp
 
 namespace {
 

@@ -83,10 +83,12 @@ void bind_encoder(py::module_& module) {
     py::class_<Held>(module, "Encoder", "A vision transformer of docs/native-format.md. Safe to call from several threads.")
         .def(py::init<const py::bytes&, const py::buffer&, int, int, const std::string&>(), py::arg("description"),
              py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("images"), py::arg("isa") = "",
-             "`weights`: any buffer, 64-byte aligned, read in place; `images`: the most per pass; `isa`: a table's name, \"\" for "
+             "`weights`: any buffer, 64-byte aligned, read in place; `images`: the most per pass; `isa`: a table's name, \"\" "
+             "for "
              "the best.")
         .def("run", &Held::run, py::arg("prepared"), py::kw_only(), py::arg("heat") = false, py::arg("seconds") = py::none(),
-             "Float32 [N, C, S, S] to (logits [N, K] or None, embedding [N, D], heat [N, grid, grid] or None). `seconds`: float64 "
+             "Float32 [N, C, S, S] to (logits [N, K] or None, embedding [N, D], heat [N, grid, grid] or None). `seconds`: "
+             "float64 "
              "[threads, phases], to which the time of each phase is added.")
         .def_property_readonly("isa", [](const Held& held) { return std::string(held.encoder().isa()); })
         .def_property_readonly("channels", [](const Held& held) { return held.encoder().shape().channels; })

@@ -1,5 +1,5 @@
-// The kernels of linear layers and rows for Python, on raw pointers, one table of them by name; use edgefm.kernels. No arithmetic
-// here. Sizes and alignment are checked; that the memory is as large as they say is the caller's.
+// The kernels of linear layers and rows for Python, on raw pointers, one table of them by name; use edgefm.kernels. No
+// arithmetic here. Sizes and alignment are checked; that the memory is as large as they say is the caller's.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -143,7 +143,8 @@ void linear_fp32(const std::string& isa, uintptr_t x, int64_t x_stride, uintptr_
     check_rows(rows, k);
     require(n >= 1, "n must be positive");
     const edgefm::Kernels& kernels = table(isa);
-    const edgefm::Fp32Weights w = {pointer<const float>(weight, "weight", 64), pointer<const float>(bias, "bias", 4, false), n, k};
+    const edgefm::Fp32Weights w = {pointer<const float>(weight, "weight", 64), pointer<const float>(bias, "bias", 4, false), n,
+                                   k};
     edgefm::LinearFp32 call;
     call.x = pointer<const float>(x, "x", 4);
     call.x_stride = x_stride;
@@ -168,8 +169,9 @@ std::vector<std::string> kernel_tables() {
 
 void bind_kernels(py::module_& module) {
     module.def("kernel_tables", &kernel_tables, "The instruction sets whose kernels this processor runs, in rising order.");
-    module.def("best_table", [] { return std::string(edgefm::best_kernels().name); },
-               "The kernels that run here, capped by the variable EDGEFM_ISA. Throws ValueError on an unknown word.");
+    module.def(
+        "best_table", [] { return std::string(edgefm::best_kernels().name); },
+        "The kernels that run here, capped by the variable EDGEFM_ISA. Throws ValueError on an unknown word.");
     module.def("quantize_rows", &quantize_rows, py::kw_only(), py::arg("isa"), py::arg("x"), py::arg("x_stride"),
                py::arg("rows"), py::arg("k"), py::arg("code"), py::arg("stride"), py::arg("scale"),
                "See quantize_rows in csrc/kernels/table.h.");
@@ -181,6 +183,6 @@ void bind_kernels(py::module_& module) {
                py::arg("adapters"), py::arg("adapter_of") = 0, py::arg("rows"), py::arg("y"), py::arg("y_stride"),
                "See LinearInt8 in csrc/kernels/table.h.");
     module.def("linear_fp32", &linear_fp32, py::kw_only(), py::arg("isa"), py::arg("x"), py::arg("x_stride"), py::arg("weight"),
-               py::arg("bias"), py::arg("n"), py::arg("k"), py::arg("after"), py::arg("rows"), py::arg("y"), py::arg("y_stride"),
-               "See LinearFp32 in csrc/kernels/table.h.");
+               py::arg("bias"), py::arg("n"), py::arg("k"), py::arg("after"), py::arg("rows"), py::arg("y"),
+               py::arg("y_stride"), "See LinearFp32 in csrc/kernels/table.h.");
 }

@@ -16,23 +16,20 @@ struct Entry {
     Kernels table;
 };
 
-#define EDGEFM_TABLE(isa)                                                                                                    \
-    {                                                                                                                        \
-        Isa::isa, {                                                                                                          \
+#define EDGEFM_TABLE(isa)                                                                                                     \
+    {                                                                                                                         \
+        Isa::isa, {                                                                                                           \
             #isa, linear_##isa::quantize_rows, linear_##isa::layernorm, linear_##isa::linear_int8, linear_##isa::linear_fp32, \
-                linear_scratch_bytes, attention_##isa::packed, attention_##isa::scratch, attention_##isa::pack_int8,         \
-                attention_##isa::attend_int8, attention_##isa::pack_fp32, attention_##isa::attend_fp32                       \
-        }                                                                                                                    \
+                linear_scratch_bytes, attention_##isa::packed, attention_##isa::scratch, attention_##isa::pack_int8,          \
+                attention_##isa::attend_int8, attention_##isa::pack_fp32, attention_##isa::attend_fp32                        \
+        }                                                                                                                     \
     }
 
 // In rising order of speed.
 constexpr Entry kTables[] = {
     EDGEFM_TABLE(scalar),
 #if defined(__x86_64__)
-    EDGEFM_TABLE(sse41),
-    EDGEFM_TABLE(avx2),
-    EDGEFM_TABLE(avx_vnni),
-    EDGEFM_TABLE(avx512_vnni),
+    EDGEFM_TABLE(sse41),  EDGEFM_TABLE(avx2), EDGEFM_TABLE(avx_vnni), EDGEFM_TABLE(avx512_vnni),
 #elif defined(__aarch64__)
     EDGEFM_TABLE(neon_dotprod),
 #endif

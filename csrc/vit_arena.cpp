@@ -46,13 +46,13 @@ Arena::Arena(const VitDescription& d, const Kernels& kernels, int images, int th
             each.codes.stride = round_up(widest, 64);
             each.codes.code = pieces.take<uint8_t>(kStrip * each.codes.stride);
             each.codes.scale = pieces.take<float>(kStrip);
-            each.scratch =
-                pieces.take<uint8_t>(static_cast<int64_t>(kernels.attention_scratch(d.tokens(), d.head_width)));
+            each.scratch = pieces.take<uint8_t>(static_cast<int64_t>(kernels.attention_scratch(d.tokens(), d.head_width)));
         }
         return pieces.used();
     };
     const size_t bytes = static_cast<size_t>(lay_out(nullptr));
-    memory_.reset(new uint8_t[bytes + 64]());  // zeros: what lies between rows is multiplied by zero weights, and must be finite
+    memory_.reset(
+        new uint8_t[bytes + 64]());  // zeros: what lies between rows is multiplied by zero weights, and must be finite
     lay_out(memory_.get() + (64 - reinterpret_cast<uintptr_t>(memory_.get()) % 64) % 64);
 }
 

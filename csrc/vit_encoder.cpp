@@ -59,7 +59,10 @@ void Encoder::run(const float* prepared, int count, const EncoderOutputs& out, d
     const VitDescription& d = state_->description;
     for (int done = 0; done < count; done += state_->images) {
         const auto skip = [done](float* rows, int64_t width) { return rows == nullptr ? nullptr : rows + done * width; };
-        Pass pass{*state_, prepared + int64_t{done} * d.channels * d.size * d.size, std::min(count - done, state_->images), {},
+        Pass pass{*state_,
+                  prepared + int64_t{done} * d.channels * d.size * d.size,
+                  std::min(count - done, state_->images),
+                  {},
                   seconds};
         pass.out.logits = skip(out.logits, d.classes);
         pass.out.embedding = skip(out.embedding, d.embedding());

@@ -12,50 +12,49 @@ namespace edgefm {
 
 // What a variant says of itself, for those who allocate outputs.
 struct EncoderShape {
-  int channels = 0, size = 0; // prepared images: float32 [C, S, S]
-  int embedding = 0;          // D
-  int classes = 0;            // K, 0 without a head
-  int grid = 0;               // patches per side
-  int prefix = 0;             // class token and registers
-  bool class_token = false;   // whether a heat map can be asked for
+    int channels = 0, size = 0;  // prepared images: float32 [C, S, S]
+    int embedding = 0;           // D
+    int classes = 0;             // K, 0 without a head
+    int grid = 0;                // patches per side
+    int prefix = 0;              // class token and registers
+    bool class_token = false;    // whether a heat map can be asked for
 };
 
 // Where answers go; null is not asked for. Rows of one image each.
 struct EncoderOutputs {
-  float *logits = nullptr;    // [N, K]
-  float *embedding = nullptr; // [N, D]
-  float *heat = nullptr; // [N, grid * grid]: the class token's attention to the
-                         // patches in the last layer, mean over heads
+    float* logits = nullptr;     // [N, K]
+    float* embedding = nullptr;  // [N, D]
+    float* heat = nullptr;       // [N, grid * grid]: the class token's attention to the
+                                 // patches in the last layer, mean over heads
 };
 
 // Immutable once made; the bytes it was made of must outlive it. Safe to call
 // from several threads: calls take turns.
 class Encoder {
-public:
-  // json: `encoder.json`; weights: `encoder.bin`, 64-byte aligned, read in
-  // place. `threads` >= 1, `images` the most per pass. Every offset and size is
-  // checked against `size` before it is believed. Throws std::invalid_argument
-  // with what was found and what was expected; std::bad_alloc. `isa`: a table's
-  // name, "" for the best.
-  Encoder(const char *json, size_t json_size, const uint8_t *weights,
-          size_t size, int threads, int images, const std::string &isa = "");
-  ~Encoder();
-  Encoder(const Encoder &) = delete;
-  Encoder &operator=(const Encoder &) = delete;
+  public:
+    // json: `encoder.json`; weights: `encoder.bin`, 64-byte aligned, read in
+    // place. `threads` >= 1, `images` the most per pass. Every offset and size is
+    // checked against `size` before it is believed. Throws std::invalid_argument
+    // with what was found and what was expected; std::bad_alloc. `isa`: a table's
+    // name, "" for the best.
+    Encoder(const char* json, size_t json_size, const uint8_t* weights, size_t size, int threads, int images,
+            const std::string& isa = "");
+    ~Encoder();
+    Encoder(const Encoder&) = delete;
+    Encoder& operator=(const Encoder&) = delete;
 
-  const EncoderShape &shape() const;
-  const char *isa() const;
+    const EncoderShape& shape() const;
+    const char* isa() const;
 
-  // prepared: float32 [N, C, S, S]. Allocates nothing, throws nothing. Any N:
-  // passes of `images` at most. `seconds`: [threads, 8] to which the time of
-  // each phase is added (`Phase` of vit_state.h), or null.
-  void run(const float *prepared, int count, const EncoderOutputs &out,
-           double *seconds = nullptr) const;
+    // prepared: float32 [N, C, S, S]. Allocates nothing, throws nothing. Any N:
+    // passes of `images` at most. `seconds`: [threads, 8] to which the time of
+    // each phase is added (`Phase` of vit_state.h), or null.
+    void run(const float* prepared, int count, const EncoderOutputs& out, double* seconds = nullptr) const;
 
-  struct State; // private: vit_state.h
+    struct State;  // private: vit_state.h
 
-private:
-  std::unique_ptr<State> state_;
+  private:
+    std::unique_ptr<State> state_;
 };
 
-} // namespace edgefm
+}  // namespace edgefm

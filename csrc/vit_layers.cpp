@@ -5,6 +5,16 @@
 #include "vit_state.h"
 
 namespace edgefm {
+namespace {
+
+// How many of `rows` to take at a time: at most kStrip, in strips of about equal length, since the last one reads all weights,
+// too.
+int64_t strip_of(int64_t rows) {
+    const int64_t strips = std::max<int64_t>(1, (rows + kStrip - 1) / kStrip);
+    return std::max<int64_t>(8, round_up((rows + strips - 1) / strips, 8));
+}
+
+}  // namespace
 
 // Rows of the residual stream, with what attention gave for them.
 struct Pass::Strip {
@@ -88,7 +98,7 @@ void Pass::work(int thread) {
         clock.add(kQkv);
         state.team.barrier();
         clock.add(kWait);
-        pack(layer, thread);
+        pack(own, thread);
         clock.add(kPack);
         state.team.barrier();
         clock.add(kWait);
@@ -98,10 +108,11 @@ void Pass::work(int thread) {
         if (is_last && class_only()) {
             finish_class_tokens(own, layer, first, last, mine);
         } else {
-            for (int64_t row = first; row < last; row += kStrip) {
+            const int64_t step = strip_of(last - first);
+            for (int64_t row = first; row < last; row += step) {
                 finish_layer(own, layer,
-                             {state.arena.x + row * d.width, d.width, state.arena.attention + row * d.attention(), d.attention(),
-                              static_cast<int>(std::min<int64_t>(kStrip, last - row))},
+                             {state.arena.x + row * d.width, d.width, state.arena.attention + row * d.attention(),
+                              d.attention(), static_cast<int>(std::min<int64_t>(step, last - row))},
                              mine);
             }
         }
@@ -134,7 +145,8 @@ void Pass::embed(Own& own, int64_t first, int64_t last) {
                 float* out = own.rows + i * state.arena.row_stride;
                 for (int c = 0; c < d.channels; c++) {
                     for (int line = 0; line < d.patch; line++, out += d.patch) {
-                        std::memcpy(out, corner + c * area + int64_t{line} * d.size, static_cast<size_t>(d.patch) * sizeof(float));
+                        std::memcpy(out, corner + c * area + int64_t{line} * d.size,
+                                    static_cast<size_t>(d.patch) * sizeof(float));
                     }
                 }
             }
@@ -161,8 +173,9 @@ void Pass::embed(Own& own, int64_t first, int64_t last) {
 void Pass::norm_and_qkv(Own& own, const VitLayer& layer, int64_t first, int64_t last) {
     const VitDescription& d = state.description;
     const int64_t stride = 3 * int64_t{d.attention()};
-    for (int64_t row = first; row < last; row += kStrip) {
-        const int m = static_cast<int>(std::min<int64_t>(kStrip, last - row));
+    const int64_t step = strip_of(last - first);
+    for (int64_t row = first; row < last; row += step) {
+        const int m = static_cast<int>(std::min<int64_t>(step, last - row));
         float* y = state.arena.qkv + row * stride;
         norm_and_multiply(state.kernels, layer.norm1, d.eps, layer.qkv, d.width, state.arena.x + row * d.width, d.width, m, own,
                           state.arena.row_stride, Epilogue(), y, stride);
@@ -200,9 +213,8 @@ Attention Pass::head_of(Own& own, int image, int head) const {
     return call;
 }
 
-void Pass::pack(const VitLayer&, int thread) {
+void Pass::pack(Own& own, int thread) {
     const VitDescription& d = state.description;
-    Own& own = state.arena.own[static_cast<size_t>(thread)];
     for (int task = thread; task < count * d.heads; task += state.team.count()) {
         const Attention call = head_of(own, task / d.heads, task % d.heads);
         (d.int8 ? state.kernels.attention_pack_int8 : state.kernels.attention_pack_fp32)(call);

@@ -43,7 +43,8 @@ void Pass::pool(Own& own, int image) {
         embedding = made;
     }
     if (out.embedding != nullptr) {
-        std::memcpy(out.embedding + int64_t{image} * d.embedding(), embedding, static_cast<size_t>(d.embedding()) * sizeof(float));
+        std::memcpy(out.embedding + int64_t{image} * d.embedding(), embedding,
+                    static_cast<size_t>(d.embedding()) * sizeof(float));
     }
     if (out.logits != nullptr && d.classes > 0) {
         float* logits = out.logits + int64_t{image} * d.classes;

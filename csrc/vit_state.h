@@ -80,7 +80,7 @@ struct Pass {
 
     void embed(Own& own, int64_t first, int64_t last);
     void norm_and_qkv(Own& own, const VitLayer& layer, int64_t first, int64_t last);
-    void pack(const VitLayer& layer, int thread);
+    void pack(Own& own, int thread);
     void attend(Own& own, bool is_last, int64_t first, int64_t last);
     void finish_layer(Own& own, const VitLayer& layer, const Strip& strip, double* seconds);
     void finish_class_tokens(Own& own, const VitLayer& layer, int64_t first, int64_t last, double* seconds);

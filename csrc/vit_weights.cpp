@@ -99,7 +99,8 @@ Linear linear(Tensors& tensors, const std::string& name, int n, int k, bool is_i
     made.is_int8 = is_int8;
     const float* added = bias ? tensors.floats(name + ".bias", {columns}) : nullptr;
     if (is_int8) {
-        made.int8.weight = tensors.bytes(name + ".weight", {columns / kColumns, round_up(k, kGroup) / kGroup, kColumns, kGroup});
+        made.int8.weight =
+            tensors.bytes(name + ".weight", {columns / kColumns, round_up(k, kGroup) / kGroup, kColumns, kGroup});
         made.int8.scale = tensors.floats(name + ".scale", {columns});
         made.int8.sum = tensors.integers(name + ".sum", {columns});
         made.int8.bias = added;

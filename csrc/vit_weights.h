@@ -1,5 +1,5 @@
-// A vision transformer's tensors where they lie in `encoder.bin`, found by name, each held to its type, shape and the file's end.
-// Not their reading into kernels (`vit_layers.cpp`).
+// A vision transformer's tensors where they lie in `encoder.bin`, found by name, each held to its type, shape and the file's
+// end. Not their reading into kernels (`vit_layers.cpp`).
 #pragma once
 
 #include <cstddef>

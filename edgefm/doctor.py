@@ -42,7 +42,7 @@ def examine() -> dict[str, Any]:
     """Everything `edgefm doctor` tells, as plain values (see `api.doctor`)."""
     from .bench.machine import memory_gib
 
-    engines = {"openvino": _openvino(), "onnx": _onnxruntime()}
+    engines = {"openvino": _openvino(), "onnx": _onnxruntime(), "native": _own_engine()}
     return {
         "edgefm": __version__,
         "python": platform.python_version(),
@@ -55,7 +55,7 @@ def examine() -> dict[str, Any]:
         "engines": engines,
         "extras": {name: _extra(name, wanted) for name, wanted in extras().items()},
         "cache": _cache(),
-        "can_run": any(engine["version"] for engine in engines.values()),
+        "can_run": any(engine["version"] for name, engine in engines.items() if name != "native"),  # any bundle, that is
     }
 
 
@@ -142,6 +142,16 @@ def _onnxruntime() -> dict[str, Any]:
     except Exception as error:  # as above
         return engine | {"version": None, "do": f"it does not load ({error}); reinstall it: {_pip('onnx')}"}
     return engine | {"precisions": ["FP32", "INT8"]}
+
+
+def _own_engine() -> dict[str, Any]:
+    """EdgeFM's own engine, which runs vision transformers only."""
+    native = _native()
+    if not native["present"]:
+        return {"version": None, "precisions": [], "do": native["do"]}
+    from . import _native as module
+
+    return {"version": f"{__version__} on {module.best_table()}", "precisions": ["FP32", "INT8"], "do": None}
 
 
 def extras() -> dict[str, list[str]]:

@@ -1,9 +1,9 @@
-// Linear layers with AVX2 and FMA, without VNNI; six rows by eight columns in registers. Run it only where CPUID and XGETBV allow
-// it.
+// Linear layers with AVX2 and FMA, without VNNI; six rows by eight columns in registers. Run it only where CPUID and XGETBV
+// allow it.
 //
-// No sum saturates. pmaddubsw adds pairs of u8 * s8 in 16 bits, which 255 * 127 * 2 leaves behind. So codes and weights are widened
-// to 16 bits, four codes of a row are spread over a register, and pmaddwd adds pairs of their products in 32 bits: for each
-// column two sums, of k even pairs and odd pairs, which are added at the end of k.
+// No sum saturates. pmaddubsw adds pairs of u8 * s8 in 16 bits, which 255 * 127 * 2 leaves behind. So codes and weights are
+// widened to 16 bits, four codes of a row are spread over a register, and pmaddwd adds pairs of their products in 32 bits: for
+// each column two sums, of k even pairs and odd pairs, which are added at the end of k.
 
 #include <immintrin.h>
 

@@ -1,5 +1,5 @@
-// Linear layers with NEON and its dot product (sdot, ARMv8.2): four lanes of four codes, s8 times s8; six rows by eight columns in
-// registers. Run it only where the system says "asimddp".
+// Linear layers with NEON and its dot product (sdot, ARMv8.2): four lanes of four codes, s8 times s8; six rows by eight columns
+// in registers. Run it only where the system says "asimddp".
 
 #include <arm_neon.h>
 

@@ -1,5 +1,5 @@
-// Linear layers with SSE4.1, what the oldest processors in clinics have; six rows by four columns in registers. As AVX2's, codes
-// and weights are widened to 16 bits for pmaddwd, so that no sum saturates. No FMA: floats differ in their last bits.
+// Linear layers with SSE4.1, what the oldest processors in clinics have; six rows by four columns in registers. As AVX2's,
+// codes and weights are widened to 16 bits for pmaddwd, so that no sum saturates. No FMA: floats differ in their last bits.
 
 #include <smmintrin.h>
 

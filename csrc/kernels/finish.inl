@@ -1,5 +1,8 @@
 // What follows a product: bias, adapter, activation, LayerScale, residual; from sums in a small buffer to rows of y. Not the
 // product. Over `Floats` of `kLanes`, which the including unit defines; everything is in an unnamed namespace.
+#pragma once
+
+#include "activation.inl"
 
 namespace edgefm {
 namespace {
@@ -64,7 +67,8 @@ inline void finish_lanes(const Target& to, const Sums& sums, int c, int lanes) {
     const typename Sums::Column gate(sums, c), value(sums, kind == Activation::swiglu ? c + kColumns : c);
     const int column = to.column + c;
     const float* gamma = to.after.gamma == nullptr ? nullptr : to.after.gamma + column;
-    const float* residual = to.after.residual == nullptr ? nullptr : to.after.residual + to.row * to.after.residual_stride + column;
+    const float* residual =
+        to.after.residual == nullptr ? nullptr : to.after.residual + to.row * to.after.residual_stride + column;
     float* y = to.y + column;
     for (int r = 0; r < to.rows; ++r, y += to.stride) {
         Floats v = activate<kind>(gate(r));

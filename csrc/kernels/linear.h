@@ -6,12 +6,12 @@
 
 namespace edgefm {
 
-#define EDGEFM_LINEAR(isa)                                                                   \
-    namespace isa {                                                                          \
-    void quantize_rows(const float* x, int64_t x_stride, int m, int k, Int8Rows out);        \
-    void layernorm(const LayerNorm&);                                                        \
-    void linear_int8(const LinearInt8&);                                                     \
-    void linear_fp32(const LinearFp32&);                                                     \
+#define EDGEFM_LINEAR(isa)                                                            \
+    namespace isa {                                                                   \
+    void quantize_rows(const float* x, int64_t x_stride, int m, int k, Int8Rows out); \
+    void layernorm(const LayerNorm&);                                                 \
+    void linear_int8(const LinearInt8&);                                              \
+    void linear_fp32(const LinearFp32&);                                              \
     }
 
 EDGEFM_LINEAR(linear_scalar)

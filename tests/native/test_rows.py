@@ -1,0 +1,120 @@
+"""Quantized rows and LayerNorm in C++: every instruction set against the plain loops, and those against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("edgefm._native")
+
+from edgefm import _native
+
+from .linear_rows import CANARY, FAST, HERE, layernorm, normal, quantize
+
+WIDTHS = [1, 3, 4, 15, 16, 17, 31, 64, 100, 191, 192, 384, 3416]
+
+
+def hard_rows(k: int) -> np.ndarray:
+    """Gaussian, constant, zero, tiny, huge, outlier, half-way rows; with NaN or infinity in first, middle and last place."""
+    x = normal(16, k)
+    x[1], x[2], x[3], x[4] = 0.25, 0, 1e-37, -0.0
+    x[5] *= 1e30
+    x[6] *= 1e-25
+    x[7, :: max(1, k // 5)] *= 50
+    x[8] = np.arange(k) % 128 - 0.5
+    x[8, 0] = 127
+    x[9, 0], x[10, k // 2], x[11, k - 1] = np.nan, np.inf, -np.inf
+    x[12, k - 1] = -np.nan
+    return x
+
+
+@pytest.mark.parametrize("isa", FAST)
+@pytest.mark.parametrize("k", WIDTHS)
+def test_codes_and_scales_are_those_of_the_plain_loops(isa, k):
+    x = hard_rows(k)
+    found, oracle = quantize(isa, x), quantize("scalar", x)
+    assert np.array_equal(found.codes, oracle.codes)
+    assert np.array_equal(found.scale, oracle.scale, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("k", WIDTHS)
+def test_a_code_is_the_nearest_of_127_steps(isa, k):
+    x = hard_rows(k)
+    rows = quantize(isa, x)
+    good = np.isfinite(x).all(1)
+    assert np.isnan(rows.scale[~good]).all()
+    assert not rows.codes[~good].any()
+    assert np.abs(rows.codes).max() <= 127
+    step = rows.scale[good, None].astype(np.float64)
+    assert (np.abs(rows.codes[good] * step - x[good]) <= 0.5001 * step + 1e-30).all()
+    assert (np.abs(rows.codes[good]).max(1) == np.where(np.abs(x[good]).max(1) < 1e-30, 0, 127)).all()
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_nothing_is_written_between_rows_but_what_fills_a_vector(isa):
+    rows = quantize(isa, normal(3, 65))
+    assert (rows.code[:, 96:] == CANARY).all()
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("k", [1, 5, 16, 37, 192, 384, 1023])
+@pytest.mark.parametrize("parts", ["plain", "gamma", "both"])
+def test_layernorm_against_float64(isa, k, parts):
+    x = normal(7, k)
+    x[1] += 3
+    x[2] = 0.5
+    x[3] *= 1e-3
+    gamma = normal(k, seed=1) if parts != "plain" else None
+    beta = normal(k, seed=2) if parts == "both" else None
+    wide = x.astype(np.float64)
+    exact = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-6)
+    exact = exact * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+    y, rows = layernorm(isa, x, gamma, beta)
+    assert np.abs(y - exact).max() <= 5e-6 * max(1, np.abs(exact).max())
+    assert np.abs(rows.codes - quantize("scalar", y.copy()).codes).max() <= (isa == "scalar")
+    assert np.allclose(rows.scale * 127, np.abs(y).max(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("isa", FAST)
+@pytest.mark.parametrize("k", WIDTHS[1:])
+def test_layernorm_against_the_plain_loops(isa, k):
+    x = normal(9, k) + 1
+    gamma, beta = normal(k, seed=1), normal(k, seed=2)
+    (y, rows), (oracle, codes) = layernorm(isa, x, gamma, beta), layernorm("scalar", x, gamma, beta)
+    assert np.abs(y - oracle).max() <= 4e-6 * np.abs(oracle).max()
+    off = np.abs(rows.codes - codes.codes)
+    assert off.max() <= 1
+    assert off.mean() <= 2e-3
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_floats_and_codes_can_be_had_alone(isa):
+    x = normal(5, 100)
+    y, rows = layernorm(isa, x)
+    assert np.array_equal(layernorm(isa, x, codes=False)[0], y)
+    alone = layernorm(isa, x, floats=False)[1]
+    assert np.array_equal(alone.codes, rows.codes)
+    assert np.array_equal(alone.scale, rows.scale)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 50, 99])
+def test_layernorm_of_a_row_that_is_not_finite_is_nan_and_spoils_no_other(isa, bad, at):
+    x = normal(3, 100)
+    clean, _ = layernorm(isa, x)
+    x[1, at] = bad
+    y, rows = layernorm(isa, x)
+    assert np.isnan(y[1]).all()
+    assert np.isnan(rows.scale[1])
+    assert not rows.codes[1].any()
+    assert np.array_equal(y[[0, 2]], clean[[0, 2]])
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_layernorm_may_overwrite_its_input(isa):
+    x = normal(4, 37)
+    expected, _ = layernorm(isa, x, codes=False)
+    _native.layernorm(isa=isa, x=x.ctypes.data, x_stride=37, rows=4, k=37, y=x.ctypes.data, y_stride=37)
+    assert np.array_equal(x, expected)
