@@ -26,21 +26,21 @@ touch "$copy/README.md"
 cd "$copy"
 rm -f edgefm/_native*.so
 
-flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
-CFLAGS="$flags" CXXFLAGS="$flags" LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace
-
-# Races: the whole library and the program see every access. Few options are set, so that compilers finish soon.
+# Races: the whole library and the program see every access.
 make -s -C csrc static -j"$(nproc)" BUILD="$copy/build/races" MORE="-fsanitize=thread -O1"
 gcc -std=c11 -O1 -fsanitize=thread -Icsrc/include tests/native/threads.c build/races/libedgefm.a -lstdc++ -lm -pthread -o races
 ./races csrc/fuzz/corpus/native-int8
 
-# What tests/native builds takes MORE from the environment.
+# setup.py, csrc/Makefile and tests/native take MORE from the environment. -O1: optimizing instrumented code takes minutes.
+flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 export MORE="$flags -O1" STRIP=
+LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace &
 make -s -C csrc -j"$(nproc)"
+wait $!
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OPENBLAS_NUM_THREADS=1
 "$python" -c "import edgefm._native"
 # The sanitizers write to file descriptor 2, which pytest would swallow.
-"$python" -m pytest -q --capture=sys -p no:cacheprovider \
-    tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py tests/native/test_sha256.py tests/native/test_json.py \
-    tests/native/test_bundle.py tests/native/test_capi.py tests/native/test_attention.py -k "not and_is_small" "$@"
+"$python" -m pytest -q --capture=sys -p no:cacheprovider tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py \
+    tests/native/test_sha256.py tests/native/test_json.py tests/native/test_bundle.py tests/native/test_bundle_manifest.py \
+    tests/native/test_attention.py tests/native/test_capi.py tests/native/test_capi_errors.py -k "not and_is_small" "$@"

@@ -9,6 +9,8 @@
 namespace edgefm {
 namespace {
 
+constexpr int64_t kFarthestRow = int64_t{1} << 38;  // bytes: the last of kLongestSide rows has an offset that fits into int64
+
 const Variant& choose(const Manifest& manifest, const std::string& asked) {
     for (const char* name : {"native-int8", "native-fp32"}) {
         if (!asked.empty() && asked != name) continue;
@@ -78,9 +80,11 @@ void Session::prepare(const Pixels& pixels, size_t number, float* out) const {
     const std::string wrong = check(bundle_->preprocess(), pixels);
     if (!wrong.empty()) throw Failure(EDGEFM_ERROR_IMAGE, "image " + std::to_string(number) + ": " + wrong);
     const int64_t row = pixels.width * pixels.channels * (pixels.bits / 8);
-    if (pixels.height > 1 && std::abs(static_cast<int64_t>(pixels.stride)) < row) {
+    const bool overlap = pixels.stride < row && pixels.stride > -row;
+    if (pixels.height > 1 && (overlap || pixels.stride > kFarthestRow || pixels.stride < -kFarthestRow)) {
         throw Failure(EDGEFM_ERROR_IMAGE, "image " + std::to_string(number) + ": its rows of " + std::to_string(row) +
-                                              " bytes overlap, the stride is " + std::to_string(pixels.stride));
+                                              " bytes overlap or lie too far apart, the stride is " +
+                                              std::to_string(pixels.stride));
     }
     preprocess(bundle_->preprocess(), pixels, threads_, isa_, out);
 }

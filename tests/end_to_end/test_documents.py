@@ -36,7 +36,7 @@ def test_the_commands_of_the_readme_run(reader: Command):
 @pytest.mark.parametrize("document", ["docs/device-maker.md", "docs/researcher.md", "docs/hospital-it.md"])
 def test_the_commands_of_each_guide_run(reader: Command, document):
     shutil.rmtree(reader.folder / "runs")
-    for _, verb, *words in commands(document):
+    for _, verb, *words in commands(document, "test"):
         rest = [word for word in words if word not in ("--max-drop", "0.005", "--max-flips", "0.01", "--gate", "gate.yaml")]
         gate = ("--gate", "gate.yaml") if "--against" in words and verb == "verify" else ()
         reader.done(verb, *rest, *(QUANTIZE if verb == "quantize" else gate))

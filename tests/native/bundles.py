@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 from edgefm.bundle import write_bundle
 from edgefm.export.golden import golden, golden_entries
 from edgefm.export.native import native_entries
@@ -25,6 +24,7 @@ BINARY = Task(kind="binary", labels=("normal", "größer"), thresholds=(0.4,), t
 MULTICLASS = Task(kind="multiclass", labels=("a", "b", "c"), temperature=0.7)
 MULTILABEL = Task(kind="multilabel", labels=("a", "b", "c"), thresholds=(0.3, 0.5, 0.9))
 EMBEDDING = Task(kind="embedding")
+TASKS = {task.kind: task for task in (BINARY, MULTICLASS, MULTILABEL, EMBEDDING)}
 
 
 def native_variant(model: LoadedModel, precision: str, outputs: Mapping[str, np.ndarray]) -> tuple[Variant, dict[str, bytes]]:
@@ -57,3 +57,14 @@ def write_native(
         variants.append(variant)
         entries |= files
     write_bundle(path, new_manifest(kind, task, tuple(variants), listed, refused), model.preprocess, entries, force=True)
+
+
+def pictures(seed: int = 0) -> list[np.ndarray]:
+    """Noise of both depths and of 1, 3 and 4 channels."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    return [
+        random.integers(0, 256, (90, 70), dtype=np.uint8),
+        random.integers(0, 65536, (64, 64), dtype=np.uint16),
+        random.integers(0, 256, (1, 1, 3), dtype=np.uint8),
+        random.integers(0, 65536, (50, 130, 4), dtype=np.uint16),
+    ]

@@ -128,7 +128,7 @@ class Session:
         about, count = self.about, len(pictures)
         shapes = {"embedding": (about.embedding_size,)}
         if about.labels_count:
-            shapes |= {name: (about.labels_count,) for name in ("logits", "probabilities", "decisions")}
+            shapes |= dict.fromkeys(("logits", "probabilities", "decisions"), (about.labels_count,))
         if about.heat_side:
             shapes |= {"heat": (about.heat_side, about.heat_side)}
         names = tuple(shapes) if wanted is None else wanted

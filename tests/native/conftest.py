@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from .capi import Library
+
 
 @pytest.fixture(scope="session")
 def library(root: Path) -> Path:
@@ -83,3 +85,20 @@ def probe(root: Path, library: Path) -> Probe:
         flags += os.environ.get("MORE", "").split()  # sanitize.sh's
         subprocess.run(["g++", *flags, *parts, "-pthread", "-o", target], check=True)
     return Probe(target)
+
+
+@pytest.fixture(scope="session")
+def edgefm_c(library: Path) -> Library:
+    """The C interface."""
+    return Library(library / "libedgefm.so")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle of each kind of task, both precisions, with a class token."""
+    from .bundles import TASKS, write_native  # PyTorch: not for the tests that need none
+
+    folder = tmp_path_factory.mktemp("bundles")
+    for kind, task in TASKS.items():
+        write_native(folder / f"{kind}.efm", "class token", task)
+    return {kind: folder / f"{kind}.efm" for kind in TASKS}

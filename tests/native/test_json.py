@@ -1,4 +1,4 @@
-"""The strict JSON parser in C++: what RFC 8259 allows is read as Python reads it, everything else is refused, nothing crashes."""
+"""The strict JSON parser in C++: what RFC 8259 allows is read as Python reads it, everything else is refused."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 GOOD = [
     b"null", b"true", b"false", b"0", b"-0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"0.5", b"1e5", b"1E+5",
     b"1e-5", b"-0.0", b"5e-324", b"1.7976931348623157e308", b'""', b'"a"', b'"\\u0000"', b'"\\"\\\\\\/\\b\\f\\n\\r\\t"',
-    b'"\\ud83d\\ude00"', b'"\\u00E9\\uD7FF\\uE000"', '"größer 😀 \x7f\u2028"'.encode(), b"[]", b"{}", b" [ 1 , 2 ] ", b'\t{"a"\n:\r1}\n',
-    b'{"":0}', b'{"a":{"a":1},"b":[{"a":1}]}', b"[" * 64 + b"]" * 64,
+    b'"\\ud83d\\ude00"', b'"\\u00E9\\uD7FF\\uE000"', '"größer 😀 \x7f\u2028"'.encode(), b"[]", b"{}", b" [ 1 , 2 ] ",
+    b'\t{"a"\n:\r1}\n', b'{"":0}', b'{"a":{"a":1},"b":[{"a":1}]}', b"[" * 64 + b"]" * 64,
 ]  # fmt: skip
 BAD = [
-    b"", b" ", b"nul", b"nulll", b"True", b"NaN", b"Infinity", b"-", b"-a", b"+1", b"01", b"-01", b"1.", b".5", b"1.e5", b"1e", b"1e+",
-    b"0x1", b"1 2", b"1,", b"1e400", b"-1e400", b"1e-400", b"'a'", b'"', b'"a', b'"\\', b'"\\"', b'"\\x"', b'"\\u"', b'"\\u12"',
-    b'"\\u12g4"', b'"\\u+123"', b'"\\ud800"', b'"\\ud800x"', b'"\\ud800\\n"', b'"\\ud800\\ud800"', b'"\\udc00"', b'"\n"', b'"\x1f"',
-    b'"\x00"', b'"\x80"', b'"\xc0\x80"', b'"\xc1\xbf"', b'"\xc3"', b'"\xc3(', b'"\xe0\x80\x80"', b'"\xed\xa0\x80"', b'"\xe2\x82"',
-    b'"\xf0\x80\x80\x80"', b'"\xf4\x90\x80\x80"', b'"\xf5\x80\x80\x80"', b'"\xff"', b"\xef\xbb\xbf1", b"[", b"[1", b"[1,", b"[1,]",
-    b"[,1]", b"[1 2]", b"]", b"{", b"{}}", b'{"a"', b'{"a":', b'{"a":1', b'{"a":1,', b'{"a":1,}', b'{"a" 1}', b"{a:1}", b"{1:1}",
-    b'{"a":1 "b":2}', b'{"a":1,"a":1}', b'{"a":1,"b":2,"a":3}', b'{"a":1,"\\u0061":2}', b'[{"x":{"":0,"":0}}]', b"[" * 65 + b"]" * 65,
-    b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 1_000_000, b"1\x00", b"/**/1", b"1//", b"\x0c1", b"[1]x", b'"a"b',
+    b"", b" ", b"nul", b"nulll", b"True", b"NaN", b"Infinity", b"-", b"-a", b"+1", b"01", b"-01", b"1.", b".5", b"1.e5", b"1e",
+    b"1e+", b"0x1", b"1 2", b"1,", b"1e400", b"-1e400", b"1e-400", b"'a'", b'"', b'"a', b'"\\', b'"\\"', b'"\\x"', b'"\\u"',
+    b'"\\u12"', b'"\\u12g4"', b'"\\u+123"', b'"\\ud800"', b'"\\ud800x"', b'"\\ud800\\n"', b'"\\ud800\\ud800"', b'"\\udc00"',
+    b'"\n"', b'"\x1f"', b'"\x00"', b'"\x80"', b'"\xc0\x80"', b'"\xc1\xbf"', b'"\xc3"', b'"\xc3(', b'"\xe0\x80\x80"',
+    b'"\xed\xa0\x80"', b'"\xe2\x82"', b'"\xf0\x80\x80\x80"', b'"\xf4\x90\x80\x80"', b'"\xf5\x80\x80\x80"', b'"\xff"',
+    b"\xef\xbb\xbf1", b"[", b"[1", b"[1,", b"[1,]", b"[,1]", b"[1 2]", b"]", b"{", b"{}}", b'{"a"', b'{"a":', b'{"a":1',
+    b'{"a":1,', b'{"a":1,}', b'{"a" 1}', b"{a:1}", b"{1:1}", b'{"a":1 "b":2}', b'{"a":1,"a":1}', b'{"a":1,"b":2,"a":3}',
+    b'{"a":1,"\\u0061":2}', b'[{"x":{"":0,"":0}}]', b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 1_000_000,
+    b"1\x00", b"/**/1", b"1//", b"\x0c1", b"[1]x", b'"a"b',
 ]  # fmt: skip
 
 
@@ -80,23 +81,20 @@ def test_canonical_is_what_the_writer_of_bundles_writes(probe, value):
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=40) | st.text(alphabet='[]{},:"\\u0123456789eE+-. truefalsn\n', max_size=40).map(str.encode))
-def test_any_bytes_are_judged_as_python_judges_them(probe, data):
-    try:
-        value = msgspec.json.decode(data)
-        data.decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        value = None
+def test_any_bytes_that_are_read_are_read_as_python_reads_them(probe, data):
     try:
         found = json.loads(probe.json(data))
     except ValueError:
-        return  # stricter than Python: duplicate keys, overflow
-    assert value == found or (value is None and data.strip() == b"null")
+        return  # stricter than Python, or right to refuse: the lists above say which
+    msgspec.json.decode(data)  # does not raise
+    assert found == json.loads(data, parse_int=lambda digits: int(digits) if abs(int(digits)) < 2**63 else float(digits))
 
 
 NOT_CANONICAL = [
     b" 1", b"1 ", b"[1, 2]", b'{"a": 1}', b'{"b":1,"a":2}', b"-0", b"1e5", b"1.50", b"100000.00", b"1E16", b"1e+16", b"1.0e16",
-    b"10e15", b"0.00001e0", b"1e-5", b"0.000001", b"1e15", b"10000000000000000.0", b"0.1000000000000000055", b'"\\/"', b'"\\u0041"',
-    b'"\\u000a"', b'"\\u001F"', b'"\\u00e9"', b'{"\\u0062":1,"c":2}', b'[{"z":0,"y":0}]', b'{"b":0,"\\u0061":0}', b"[1]\n",
+    b"10e15", b"0.00001e0", b"1e-5", b"0.000001", b"1e15", b"10000000000000000.0", b"0.1000000000000000055", b'"\\/"',
+    b'"\\u0041"', b'"\\u000a"', b'"\\u001F"', b'"\\u00e9"', b'{"\\u0062":1,"c":2}', b'[{"z":0,"y":0}]', b'{"b":0,"\\u0061":0}',
+    b"[1]\n",
 ]  # fmt: skip
 
 

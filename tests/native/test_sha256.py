@@ -1,4 +1,4 @@
-"""SHA-256 in C++ against hashlib: every length about a block's edge, in pieces, portable and with the processor's instructions."""
+"""SHA-256 in C++ against hashlib: lengths about a block's edge, pieces, portable and with the processor's instructions."""
 
 from __future__ import annotations
 
