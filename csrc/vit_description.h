@@ -14,7 +14,7 @@ enum class Pooling : int {
     class_token = 0,
     mean = 1,
     class_and_mean = 2
-};                                                                // mean: of the patches, without class and registers
+};  // mean: of the patches, without class and registers
 enum class FinalNorm : int { none = 0, tokens = 1, pooled = 2 };  // before pooling, after it
 
 struct VitDescription {
