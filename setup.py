@@ -47,7 +47,7 @@ class BuildNative(build_ext):
         _, own = units()
 
         def compile_with_own_flags(obj, src, suffix, cc_args, extra, pp_opts):  # type: ignore[no-untyped-def]
-            compile_one(obj, src, suffix, cc_args, extra + own[src] + os.environ.get("MORE", "").split(), pp_opts)
+            compile_one(obj, src, suffix, cc_args, extra + own[src], pp_opts)
 
         self.compiler._compile = compile_with_own_flags
         try:

@@ -28,7 +28,9 @@ __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const 
         const Floats u = load(w0 + i * kColumns), v = load(w0 + other + i * kColumns);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-            const Floats value = splat_float((r < 3 ? x0 : r < 6 ? x3 : r < 9 ? x6 : x9)[r % 3 * stride + i]);
+            // Not subscripted at once: GCC 12 takes another row then, with -fsanitize=undefined.
+            const float* row = r < 3 ? x0 : r < 6 ? x3 : r < 9 ? x6 : x9;
+            const Floats value = splat_float(row[r % 3 * stride + i]);
             a[r] = multiply_add(value, u, a[r]);
             b[r] = multiply_add(value, v, b[r]);
         }
