@@ -15,6 +15,13 @@
 
 #define EDGEFM_INLINE inline __attribute__((always_inline))
 
+// Lanes of two vectors in a fixed order. clang has no __builtin_shuffle, and GCC before 12 has nothing else.
+#ifdef __clang__
+#define EDGEFM_SHUFFLE(Order, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define EDGEFM_SHUFFLE(Order, a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})
+#endif
+
 namespace edgefm {
 namespace {
 
@@ -50,8 +57,8 @@ inline auto fold(Lanes v, Two two) {
     Four part[kLanes / 4];
     __builtin_memcpy(part, &v, sizeof v);
     for (int i = 1; i < kLanes / 4; ++i) part[0] = two(part[0], part[i]);
-    const Four pairs = two(part[0], __builtin_shuffle(part[0], Order{2, 3, 0, 1}));
-    return two(pairs, __builtin_shuffle(pairs, Order{1, 0, 3, 2}))[0];
+    const Four pairs = two(part[0], EDGEFM_SHUFFLE(Order, part[0], part[0], 2, 3, 0, 1));
+    return two(pairs, EDGEFM_SHUFFLE(Order, pairs, pairs, 1, 0, 3, 2))[0];
 }
 template <class Lanes>
 inline auto total(Lanes v) {

@@ -97,11 +97,10 @@ inline void transpose(const void* rows, int stride, int steps, void* out) {
             __builtin_memcpy(&b, from + stride, 16);
             __builtin_memcpy(&c, from + 2 * stride, 16);
             __builtin_memcpy(&d, from + 3 * stride, 16);
-            const Four ab = __builtin_shuffle(a, b, Four{0, 4, 1, 5}), cd = __builtin_shuffle(c, d, Four{0, 4, 1, 5});
-            const Four ab2 = __builtin_shuffle(a, b, Four{2, 6, 3, 7}), cd2 = __builtin_shuffle(c, d, Four{2, 6, 3, 7});
-            const Four turned[4] = {__builtin_shuffle(ab, cd, Four{0, 1, 4, 5}), __builtin_shuffle(ab, cd, Four{2, 3, 6, 7}),
-                                    __builtin_shuffle(ab2, cd2, Four{0, 1, 4, 5}),
-                                    __builtin_shuffle(ab2, cd2, Four{2, 3, 6, 7})};
+            const Four ab = EDGEFM_SHUFFLE(Four, a, b, 0, 4, 1, 5), cd = EDGEFM_SHUFFLE(Four, c, d, 0, 4, 1, 5);
+            const Four ab2 = EDGEFM_SHUFFLE(Four, a, b, 2, 6, 3, 7), cd2 = EDGEFM_SHUFFLE(Four, c, d, 2, 6, 3, 7);
+            const Four turned[4] = {EDGEFM_SHUFFLE(Four, ab, cd, 0, 1, 4, 5), EDGEFM_SHUFFLE(Four, ab, cd, 2, 3, 6, 7),
+                                    EDGEFM_SHUFFLE(Four, ab2, cd2, 0, 1, 4, 5), EDGEFM_SHUFFLE(Four, ab2, cd2, 2, 3, 6, 7)};
             for (int i = 0; i < 4 && step + i < steps; ++i) __builtin_memcpy(to + (step + i) * kLanes + lane, &turned[i], 16);
         }
     }
