@@ -88,7 +88,7 @@ namespace {
 const char* const kNames[] = {"scalar", "sse41", "avx2", "avx_vnni", "avx512", "avx512_vnni", "neon_dotprod"};
 
 // The features that an instruction set's kernels are compiled for, in the order of `Isa`.
-const std::vector<std::vector<const char*>> needs() {
+std::vector<std::vector<const char*>> needs() {
     return {
         {},
         {"sse4_1"},
@@ -103,7 +103,7 @@ const std::vector<std::vector<const char*>> needs() {
 }  // namespace
 
 bool has_isa(Isa isa) {
-    const auto features = cpu_features();
+    static const auto features = cpu_features();  // asked once: in a virtual machine CPUID takes tens of microseconds
     const auto wanted = needs()[static_cast<size_t>(isa)];
     return std::all_of(wanted.begin(), wanted.end(), [&](const char* name) {
         return std::any_of(features.begin(), features.end(), [&](const auto& f) { return f.first == name && f.second; });

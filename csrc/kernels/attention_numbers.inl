@@ -7,8 +7,10 @@
 //   kVectors             the most vectors of columns in a tile: what the registers hold beside 6 rows
 //   kQueryOffset         added to q's codes, kProbabilityOffset to P's: where the dot unit wants the other sign
 //   dot(sum, x, y)       sum + the products of x's and y's codes, exact in 32 bits
-//   splat, splat_float, load_part, store_part, store_codes, multiply_add, maximum, round, greatest, and a header for exp:
-//   attention_exp.inl
+//   store_codes          a vector as codes of its lanes
+//   load_part, store_part   the first lanes of a vector
+//   maximum              of NaN and a number, the second
+//   splat, splat_float, multiply_add, round (to even)
 #pragma once
 
 #define EDGEFM_INLINE inline __attribute__((always_inline))
