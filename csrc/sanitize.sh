@@ -41,11 +41,6 @@ export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=lib
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OPENBLAS_NUM_THREADS=1
 "$python" -c "import edgefm._native"
 # The sanitizers write to file descriptor 2, which pytest would swallow.
-<<<<<<< HEAD
 "$python" -m pytest -q --capture=sys -p no:cacheprovider \
     tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py tests/native/test_sha256.py tests/native/test_json.py \
-    tests/native/test_bundle.py tests/native/test_capi.py -k "not and_is_small" "$@"
-=======
-"$python" -m pytest -q --capture=sys -p no:cacheprovider tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py \
-    tests/native/test_attention.py "$@"
->>>>>>> 6c6e1cb86293b6ce61dcc9cdc846c35bb3be43b1
+    tests/native/test_bundle.py tests/native/test_capi.py tests/native/test_attention.py -k "not and_is_small" "$@"
