@@ -6,7 +6,7 @@ int8 graph, and its own dynamic int8; torch in fp32.
 
     python benchmarks/native_vit.py [--rows ViT-S/197,…] [--threads 2,1] [--batches 1,8] [--runs 40] [--quick]
 
-`share` is the share of the measured int8 ceiling (`int8_ceiling.c`, registers only) that the encoder's products reach, and
+`share` is the share of the measured int8 ceiling (`ceiling.py`, registers only) that the encoder's products reach, and
 `phases` is where its time goes, as a share of all threads' time.
 """
 
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import timm
 import torch
+from ceiling import ceilings
 from measure import alternate, ratio, save
 
 from edgefm import _native
@@ -214,17 +215,13 @@ def products(description: bytes) -> float:
 
 
 def ceiling(threads: int) -> float | None:
-    """GOP/s, or None where there is no compiler or no VNNI."""
+    """GOP/s of so many cores at once, or None where there is no compiler or no VNNI."""
     if not cpu_features().get("avx512_vnni"):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        program, source = Path(folder) / "ceiling", Path(__file__).parent / "int8_ceiling.c"
-        flags = ["-O2", "-pthread", "-mavx512f", "-mavx512vnni"]
-        try:
-            subprocess.run(["gcc", *flags, str(source), "-o", str(program)], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return max(float(subprocess.run([program, str(threads)], check=True, capture_output=True).stdout) for _ in range(3))
+    try:
+        return threads * ceilings()["int8_avx512_vnni"]
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def phases(row: Row, threads: int, batch: int, prepared: np.ndarray, runs: int) -> dict[str, float]:

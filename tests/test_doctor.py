@@ -27,7 +27,7 @@ def test_each_training_kernel_has_its_implementation_and_the_reason(monkeypatch)
     pytest.importorskip("torch")
     monkeypatch.delenv("EDGEFM_KERNELS", raising=False)
     found = examine()
-    assert {each["backend"] for each in found["kernels"].values()} <= {"cuda", "triton", "reference"}
+    assert {each["backend"] for each in found["kernels"].values()} <= {"cuda", "triton", "cpu", "reference"}
     assert any(line.split()[0] == "kernel" and "attention_kl" in line for line in describe(found))
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     assert examine()["kernels"] == {}

@@ -67,7 +67,7 @@ def test_words_that_only_yaml_1_1_bends_stay_words(word):
         ("data: {frame: -1}", ["data.frame is -1", "or null"]),
         ("distill: {pretrained: yes}", ['distill.pretrained is "yes"', "true or false"]),
         ("quantize: {precision: int4}", ['quantize.precision is "int4"', "one of int8"]),
-        ("quantize: {engines: [onx]}", ["quantize.engines[0]", "one of onnx, openvino"]),
+        ("quantize: {engines: [onx]}", ["quantize.engines[0]", "one of native, onnx, openvino"]),
         ("preprocess: {window16: [0, x]}", ['preprocess.window16[1] is "x"', "a number"]),
         ("preprocess: {window16: [1]}", ["preprocess.window16 is [1]", "a list of two numbers"]),
         ("student: 5", ["student is 5", "text"]),

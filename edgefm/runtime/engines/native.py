@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgefm import _native
+from edgefm import __version__, _native
 
 from ...bundle import Bundle
 from ...errors import BundleError, InputError
@@ -33,7 +33,7 @@ class Native:
         try:
             self._encoder = _native.Encoder(bytes(description), weights, threads=threads, images=batch)
         except ValueError as error:
-            raise BundleError(f"{variant.name} cannot be loaded ({error})", do="upgrade EdgeFM") from error
+            raise BundleError(f"EdgeFM {__version__} cannot load {variant.name} ({error})", do="upgrade EdgeFM") from error
         self.precision = precision
         self.grid, self.class_token = self._encoder.grid, self._encoder.class_token
         made = {"logits": self._encoder.classes, "embedding": self._encoder.embedding}
