@@ -10,11 +10,24 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from .capi import Library
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Only one process builds at a time: tests run side by side."""
+    import fcntl
+
+    (root / "build").mkdir(exist_ok=True)
+    with open(root / "build" / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +37,8 @@ def library(root: Path) -> Path:
         pytest.skip("no g++ and make here, or not Linux")
     folder = root / "build" / "library"
     command = ["make", "-s", "-C", root / "csrc", f"BUILD={folder}", f"-j{os.cpu_count()}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with alone(root):
+        done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr, done.stderr
     return folder
@@ -80,10 +94,11 @@ def probe(root: Path, library: Path) -> Probe:
     """probe.cpp, linked with the static library."""
     source, target = root / "tests" / "native" / "probe.cpp", library / "probe.so"
     parts = [source, library / "libedgefm.a"]
-    if not target.exists() or target.stat().st_mtime < max(part.stat().st_mtime for part in parts):
-        flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{root / 'csrc'}"]
-        flags += os.environ.get("MORE", "").split()  # sanitize.sh's
-        subprocess.run(["g++", *flags, *parts, "-pthread", "-o", target], check=True)
+    with alone(root):
+        if not target.exists() or target.stat().st_mtime < max(part.stat().st_mtime for part in parts):
+            flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{root / 'csrc'}"]
+            flags += os.environ.get("MORE", "").split()  # sanitize.sh's
+            subprocess.run(["g++", *flags, *parts, "-pthread", "-o", target], check=True)
     return Probe(target)
 
 
