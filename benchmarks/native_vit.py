@@ -6,6 +6,9 @@ int8 graph, and its own dynamic int8; torch in fp32.
 
     python benchmarks/native_vit.py [--rows ViT-S/197,…] [--threads 2,1] [--batches 1,8] [--runs 40] [--quick]
 
+Threads of ONNX Runtime and torch spin for a while after each call, into what runs next: ONNX Runtime's into one another's and
+torch's, torch's into native int8's. The rows with one thread are free of that.
+
 `share` is the share of the measured int8 ceiling (`ceiling.py`, registers only) that the encoder's products reach, and
 `phases` is where its time goes, as a share of all threads' time.
 """

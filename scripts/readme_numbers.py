@@ -125,6 +125,65 @@ def gate(found: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
+def encoders(found: dict[str, Any]) -> str:
+    """Times as fast as the best of OpenVINO, by model and tokens, with as many threads as were measured."""
+    said: dict[str, list[str]] = {}
+    for key, row in found["rows"].items():
+        name, batch, threads = key.split(", ")
+        if batch == "batch 1":
+            said.setdefault(threads, []).append(
+                f"{name.replace('/', ' at ')} {row['times_native_int8'][row['best_of_openvino']]:.1f}"
+            )
+    return "; ".join(f"{threads}: {', '.join(each)}" for threads, each in said.items())
+
+
+def of_the_ceiling(found: dict[str, Any]) -> str:
+    rows = {key: row for key, row in found["rows"].items() if key.startswith("ViT-S/197, batch 1") and "share" in row}
+    return ", ".join(f"{key.split(', ')[2]}: {row['share']:.0%}" for key, row in rows.items())
+
+
+def held_to_avx2(found: dict[str, Any]) -> str:
+    said = []
+    for key, row in found["rows"].items():
+        times = row["times_native_int8"]
+        said.append(f"{key.split(', ')[2]}: {times['OpenVINO int8']:.1f} times, {times['native fp32']:.1f} times its own fp32")
+    return "; ".join(said)
+
+
+def c_program(found: dict[str, Any]) -> str:
+    ours = found["processes"]["C"]
+    return f"{ours['p50_ms']:.0f} ms, {ours['peak_mib']:.0f} MiB (library: {found['library_mib']:.2f} MiB)"
+
+
+def fresh_run(found: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.removeprefix('edgefm run, ')} {each['p50_ms'] / 1e3:.2f} s"
+        for name, each in found["processes"].items()
+        if name != "C"
+    )
+
+
+def same_decisions(found: dict[str, Any]) -> str:
+    torch, native = (found["rows"][name] for name in ("torch", "native-int8"))
+    return (
+        f"AUC {native['auc'] - torch['auc']:+.4f}, sensitivity {native['sensitivity'] - torch['sensitivity']:+.4f}, "
+        f"{found['equal_decisions']['native-int8']:.2%} equal decisions"
+    )
+
+
+def alarms(found: dict[str, Any]) -> str:
+    every = found["false_alarms"]["refused"]["all"]
+    return f"{every['share']:.1%} of {found['false_alarms']['draws']} draws ({every['low']:.1%} to {every['high']:.1%})"
+
+
+def verifying(found: dict[str, Any]) -> str:
+    said = []
+    for name, each in found["checks"].items():
+        most = max((key for key in each if key.isdecimal()), key=int)
+        said.append(f"{name}: {each[most]['seconds']:.0f} s, {each[most]['peak_mib']} MiB")
+    return "; ".join(said)
+
+
 def importance(found: dict[str, Any]) -> str:
     times = {row["shape"][2]: row["times_best_peer"] for row in found["rows"]}
     return ", ".join(f"{times[n]:.1f} times at {n:,} tokens" for n in sorted(times)) + f" ({found['device']})"
@@ -157,6 +216,14 @@ ROWS: tuple[Row, ...] = (
     ("The same on a processor without bf16", "main_path_speed_without_bf16", faster),
     ("Features of an int8 TFLite, skin lesions: balanced accuracy of a linear probe", "features", features),
     ("Simulated models worse by the margin that `verify`'s gate lets pass (nominally 2.5 %)", "gate_errors", gate),
+    ("An equally good int8 that the gate refuses, over draws of the test patients", "evidence", alarms),
+    ("`verify` of 1,200 images with a ViT-Ti, all checks but robustness", "verify_time", verifying),
+    ("Vision transformers in int8 on EdgeFM's engine, times as fast as OpenVINO at its best", "native_vit", encoders),
+    ("Share of the processor's int8 ceiling, ViT-S at 197 tokens", "native_vit", of_the_ceiling),
+    ("The same engine held to AVX2, against OpenVINO int8 held to AVX2, ViT-S", "native_vit_avx2", held_to_avx2),
+    ("A ViT that learned chest X-rays, native int8 against torch, 1,211 images", "native_accuracy", same_decisions),
+    ("A C program, from its start to the first answer, ViT-S int8, every byte checked", "native_start", c_program),
+    ("`edgefm run` of the same, new process, PNG to answer", "native_start", fresh_run),
     ("Attention with importance, against the best of eager, compiled and flex_attention", "gpu_attention", importance),
     ("Distilling attention maps, forward and backward, against compiled torch", "gpu_attention_kl", maps),
     ("LoRA on an NF4 layer, one row, CUDA C++, against bitsandbytes and PEFT", "gpu_cuda", one_row),
