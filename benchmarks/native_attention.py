@@ -10,10 +10,12 @@ NNCF's (TRANSFORMER) with static shapes, latency hint, inputs and outputs in its
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads would spin on into what runs next
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import nncf  # noqa: E402

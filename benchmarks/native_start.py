@@ -62,7 +62,7 @@ def make(work: Path) -> None:
     with edgefm.open_bundle(work / "vit.efm") as bundle:
         lean = [name for name in VARIANTS if name in {each.name for each in bundle.manifest.variants}]
     for name in lean:
-        edgefm.slim(work / "vit.efm", [name], work / f"{name}.efm")
+        edgefm.slim(work / "vit.efm", keep=(name,), out=work / f"{name}.efm")
     subprocess.run(["make", "-s", "library"], cwd=ROOT, check=True)
     compile_c = ["gcc", "-std=c11", "-O2", "-Icsrc/include", "csrc/examples/predict.c", "-o", str(work / "predict")]
     subprocess.run([*compile_c, f"-L{LIBRARY}", "-ledgefm", f"-Wl,-rpath,{LIBRARY}"], cwd=ROOT, check=True)

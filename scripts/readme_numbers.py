@@ -146,7 +146,8 @@ def held_to_avx2(found: dict[str, Any]) -> str:
     said = []
     for key, row in found["rows"].items():
         times = row["times_native_int8"]
-        said.append(f"{key.split(', ')[2]}: {times['OpenVINO int8']:.1f} times, {times['native fp32']:.1f} times its own fp32")
+        rivals = f"{times['OpenVINO int8']:.2f} times, {times['OpenVINO f32']:.2f} times OpenVINO f32"
+        said.append(f"{key.split(', ')[2]}: {rivals}, {times['native fp32']:.2f} times its own fp32")
     return "; ".join(said)
 
 
