@@ -25,7 +25,7 @@ from ..errors import InputError
 Array = npt.NDArray[Any]
 Name = TypeVar("Name", bound=Hashable)
 DRAWS = 1000
-AT_ONCE = 2**21  # images times draws that are held in memory at a time
+AT_ONCE = 2**18  # images times draws that are held in memory at a time
 
 
 class Interval(NamedTuple):
