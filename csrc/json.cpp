@@ -9,7 +9,8 @@
 namespace edgefm {
 namespace {
 
-constexpr int kMostLevels = 64;  // of nesting: the parser calls itself
+constexpr int kMostLevels = 64;            // of nesting: the parser calls itself
+constexpr size_t kMostValues = 1'000'000;  // of a document: each takes about 100 bytes
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -84,7 +85,9 @@ class JsonParser {
 
     Json value(int level) {
         Json value;
-        switch (next()) {
+        const char first = next();
+        if (++values_ > kMostValues) fail("more than 1000000 values");
+        switch (first) {
             case '{':
                 object(value, level + 1);
                 break;
@@ -239,6 +242,7 @@ class JsonParser {
     const char* begin_;
     const char* at_;
     const char* end_;
+    size_t values_ = 0;
 };
 
 namespace {
