@@ -26,8 +26,8 @@ Json parsed(const char* json, size_t size) {
 const Kernels& table(const std::string& isa) {
     if (isa.empty()) return best_kernels();
     const Kernels* found = kernels(isa.c_str());
-    if (found == nullptr) throw std::invalid_argument("this processor or this build has no kernels " + std::string(shortened(isa, 40)));
-    return *found;
+    if (found != nullptr) return *found;
+    throw std::invalid_argument("this processor or this build has no kernels " + std::string(shortened(isa, 40)));
 }
 
 }  // namespace

@@ -17,8 +17,8 @@
  * library hands out (session, texts of a description) belongs to the session and ends with edgefm_close.
  *
  * Threads. There is no global state, but that opening reads the environment variable EDGEFM_ISA, which may cap the instruction
- * set (`isa` of the description says what runs): do not change the environment from another thread meanwhile. Any function may be
- * called from any thread. One session may be used from several threads at once: their answers are the same as one after the
+ * set (`isa` of the description says what runs): do not change the environment from another thread meanwhile. Any function may
+ * be called from any thread. One session may be used from several threads at once: their answers are the same as one after the
  * other, and the model itself takes them in turns. Only edgefm_close must be the last call on its session. One `edgefm_error`
  * serves one thread at a time. A fork does not take threads along: in a child process a session of several threads answers
  * EDGEFM_ERROR_ARGUMENT and may only be closed; open sessions after the fork.
@@ -148,9 +148,9 @@ EDGEFM_API edgefm_status edgefm_predict(edgefm_session* session, const edgefm_im
                                         const edgefm_outputs* outputs, edgefm_error* error);
 
 /* Runs the bundle's golden inputs (generated pictures with expected outputs) and compares, as the Python runtime does before it
- * first uses a variant: fp32 within 0.001, int8 within 0.05 of probability and 0.01 of the embedding's cosine of what native int8
- * itself answered where the bundle was made ("native-int8.logits"), or, where it does not say, 0.25 and 0.1 of the fp32 model. A
- * bundle without anything to compare with is an error. One predict per golden input, so for a device's self-test. */
+ * first uses a variant: fp32 within 0.001, int8 within 0.05 of probability and 0.01 of the embedding's cosine of what native
+ * int8 itself answered where the bundle was made ("native-int8.logits"), or, where it does not say, 0.25 and 0.1 of the fp32
+ * model. A bundle without anything to compare with is an error. One predict per golden input, so for a device's self-test. */
 EDGEFM_API edgefm_status edgefm_check(edgefm_session* session, edgefm_error* error);
 
 #ifdef __cplusplus

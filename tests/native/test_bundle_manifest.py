@@ -91,7 +91,9 @@ CHANGES = {
     "an ancestor's hash in capitals": lambda m: m["lineage"][0].update(sha256="A" * 64),
     "an ancestor's hash with a line break": lambda m: m["lineage"][0].update(sha256="0" * 64 + "\n"),
     "an ancestor's hash null": lambda m: m["lineage"][0].update(sha256=None),
-    "a recipe of anything": lambda m: m.update(recipe={"a": [1, None, {"b": True}], "ü\0": 1e-9, "big": 2**62, "c": "\x01\t\x1f\x7f"}),
+    "a recipe of anything": lambda m: m.update(
+        recipe={"a": [1, None, {"b": True}], "ü\0": 1e-9, "big": 2**62, "c": "\x01\t\x1f\x7f"}
+    ),
     "a recipe that is a list": lambda m: m.update(recipe=[]),
     "versions of numbers": lambda m: m.update(versions={"onnx": 1}),
     "refused": lambda m: m.update(refused="too many flips"),

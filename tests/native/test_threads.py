@@ -40,8 +40,9 @@ def test_here_both_count_the_same(probe):
 
 def child(root: Path, library: Path, code: str) -> str:
     """What a new process with the library prints."""
-    before = f"import os, resource\nfrom pathlib import Path\nfrom tests.native import capi\nc = capi.Library(Path({str(library)!r}))\n"
-    done = subprocess.run([sys.executable, "-c", before + code], cwd=root, capture_output=True, text=True)
+    before = "import os, resource\nfrom pathlib import Path\nfrom tests.native import capi\n"
+    code = f"{before}c = capi.Library(Path({str(library)!r}))\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -24,7 +24,7 @@ _native = pytest.importorskip("edgefm._native")
 pytest.importorskip("timm")
 
 from edgefm.export.golden import reference  # noqa: E402
-from edgefm.runtime.preprocess import prepare  # noqa: E402
+from edgefm.runtime.preprocess import Preprocessor  # noqa: E402
 
 from .vits import KINDS, aligned, files, images, make, nmse  # noqa: E402
 
@@ -119,11 +119,12 @@ def test_the_callers_rounding_mode_changes_no_bit(precision: str, threads: int) 
     prepared, written = images(model, 2), files(model, precision)
     picture = np.random.Generator(np.random.PCG64(0)).integers(0, 65536, (400, 500, 3), dtype=np.uint16)
     plain = _native.Encoder(*written, threads=threads, images=1)
-    answers, pixels = plain.run(prepared, heat=True), prepare(picture, model.preprocess)
+    prepare = Preprocessor(model.preprocess, threads=threads, backend="native")
+    answers, pixels = plain.run(prepared, heat=True), prepare(picture)
     with rounding_up():
         other = _native.Encoder(*written, threads=threads, images=1)
         found = [encoder.run(prepared, heat=True) for encoder in (plain, other)]
-        again = prepare(picture, model.preprocess)
+        again = prepare(picture)
     for each in found:
         assert all(rows.tobytes() == right.tobytes() for rows, right in zip(each, answers, strict=True))
     assert again.tobytes() == pixels.tobytes()

@@ -39,7 +39,7 @@ def test_a_logit_that_is_no_number_is_an_error_that_names_the_row(task: Task, ba
 @pytest.mark.parametrize("task", [BINARY, THREE])
 def test_a_temperature_that_leaves_no_probabilities_is_an_error(task: Task) -> None:
     logits = np.ones((1, len(task.labels)), np.float32)
-    with np.errstate(all="raise"), pytest.raises(InputError, match="the temperature .* makes these logits infinite"):
+    with np.errstate(all="raise"), pytest.raises(InputError, match=r"the temperature .* makes these logits infinite"):
         probabilities(logits, msgspec.structs.replace(task, temperature=1e-320))
 
 

@@ -99,11 +99,11 @@ def test_threads_that_are_not_there_and_a_heat_map_of_no_numbers_are_errors_with
     native, prepared = engines.load_engine("native"), np.zeros((1, 3, 64, 64), np.float32)
     with open_bundle(written["class token"]) as bundle:
         variant = bundle.manifest.variants[0]
-        with pytest.raises(InputError, match="cannot start 3 threads.*fewer threads"):
+        with pytest.raises(InputError, match=r"cannot start 3 threads.*fewer threads"):
             native(bundle, variant, threads=3, precision=variant.precision)
         engine = native(bundle, variant, threads=2, precision=variant.precision)
     for ask in (engine, engine.heat):  # type: ignore[attr-defined]
-        with pytest.raises(InputError, match="forked from.*in the child"):
+        with pytest.raises(InputError, match=r"forked from.*in the child"):
             ask(prepared)
     for bad, right in ((np.nan, False), (np.inf, False), (0.5, True)):
         monkeypatch.setattr(Broken, "heat", np.full((1, 4, 4), bad, np.float32))
