@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -85,9 +84,8 @@ class JsonParser {
 
     Json value(int level) {
         Json value;
-        const char first = next();
         if (++values_ > kMostValues) fail("more than 1000000 values");
-        switch (first) {
+        switch (next()) {
             case '{':
                 object(value, level + 1);
                 break;
@@ -239,9 +237,7 @@ class JsonParser {
         if (std::from_chars(start, at_, value.real_).ec != std::errc()) fail("a number that no double can hold ends");
     }
 
-    const char* begin_;
-    const char* at_;
-    const char* end_;
+    const char *begin_, *at_, *end_;
     size_t values_ = 0;
 };
 
