@@ -166,6 +166,14 @@ def test_each_field_of_the_architecture_is_held_to_its_bounds(
             opened({**document, "architecture": architecture}, weights)
 
 
+def test_a_description_of_more_than_a_mebibyte_is_refused(written: tuple[dict[str, Any], np.ndarray]) -> None:
+    document, weights = written
+    text = json.dumps(document).encode()
+    _native.Encoder(text + b" " * ((1 << 20) - len(text)), weights, threads=1, images=1)
+    with pytest.raises(ValueError, match="1048577 bytes; expected at most 1048576"):
+        _native.Encoder(text + b" " * ((1 << 20) + 1 - len(text)), weights, threads=1, images=1)
+
+
 @pytest.mark.parametrize("change", [{"format": 2}, {"format": 0}, {"more": 1}, {"tensors": {}}, {"architecture": []}])
 def test_the_document_is_refused_as_a_whole(written: tuple[dict[str, Any], np.ndarray], change: dict[str, Any]) -> None:
     document, weights = written
