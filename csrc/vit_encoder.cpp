@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "excerpt.h"
 #include "vit_state.h"
 
 namespace edgefm {
@@ -18,7 +19,7 @@ int within(int value, int most, const char* what) {
 const Kernels& table(const std::string& isa) {
     if (isa.empty()) return best_kernels();
     const Kernels* found = kernels(isa.c_str());
-    if (found == nullptr) throw std::invalid_argument("this processor or this build has no kernels " + isa.substr(0, 40));
+    if (found == nullptr) throw std::invalid_argument("this processor or this build has no kernels " + excerpt(isa, 40));
     return *found;
 }
 
@@ -52,6 +53,10 @@ const EncoderShape& Encoder::shape() const {
 
 const char* Encoder::isa() const {
     return state_->kernels.name;
+}
+
+int64_t Encoder::bytes() const {
+    return state_->arena.bytes;
 }
 
 void Encoder::run(const float* prepared, int count, const EncoderOutputs& out, double* seconds) const {
