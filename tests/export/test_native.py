@@ -105,6 +105,7 @@ CHANGED: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 @pytest.mark.parametrize("what", CHANGED)
 def test_what_was_changed_in_a_known_model_is_refused(what: str) -> None:
     model = make("class token", CHANGED[what])

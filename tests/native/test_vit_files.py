@@ -1,4 +1,4 @@
-"""What the encoder refuses of its two files: each field, tensor, offset and code that is not as docs/native-format.md has it."""
+"""What the encoder refuses of its files: fields, tensors, offsets and codes that are not as docs/native-format.md has them."""
 
 from __future__ import annotations
 
