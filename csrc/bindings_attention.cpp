@@ -38,10 +38,16 @@ void check_sizes(int tokens, int width) {
     require(width >= 32 && width <= 128 && width % 8 == 0, "width must be 32 to 128 and a multiple of 8");
 }
 
-py::tuple attention_bytes(const std::string& isa, int tokens, int width) {
+bool is_int8(const std::string& precision) {
+    require(precision == "int8" || precision == "fp32", "precision must be int8 or fp32");
+    return precision == "int8";
+}
+
+py::tuple attention_bytes(const std::string& isa, const std::string& precision, int tokens, int width) {
     check_sizes(tokens, width);
     const edgefm::Kernels& kernels = table(isa);
-    return py::make_tuple(kernels.attention_packed(tokens, width), kernels.attention_scratch(tokens, width));
+    const bool int8 = is_int8(precision);
+    return py::make_tuple(kernels.attention_packed(tokens, width, int8), kernels.attention_scratch(tokens, width, int8));
 }
 
 // One head: packs K and V, or with `rows` = (first, last) attends from those rows to what was packed.
@@ -49,7 +55,7 @@ void attention(const std::string& isa, const std::string& precision, uintptr_t q
                int tokens, int width, double scale, uintptr_t packed, uintptr_t scratch, const py::object& rows, uintptr_t y,
                int64_t y_stride, uintptr_t lse, uintptr_t row0) {
     check_sizes(tokens, width);
-    require(precision == "int8" || precision == "fp32", "precision must be int8 or fp32");
+    const bool int8 = is_int8(precision);
     require(std::isfinite(scale) && scale > 0, "scale must be finite and above 0");
     require(stride >= width && (y == 0 || y_stride >= width), "rows overlap");
     edgefm::Attention a;
@@ -70,7 +76,7 @@ void attention(const std::string& isa, const std::string& precision, uintptr_t q
     if (!rows.is_none()) std::tie(first, last) = rows.cast<std::pair<int, int>>();
     require(0 <= first && first <= last && last <= tokens, "rows must lie within the tokens");
     const edgefm::Kernels& kernels = table(isa);
-    const bool int8 = precision == "int8", pack = rows.is_none();
+    const bool pack = rows.is_none();
     const py::gil_scoped_release released;
     if (pack) {
         (int8 ? kernels.attention_pack_int8 : kernels.attention_pack_fp32)(a);
@@ -97,9 +103,7 @@ struct Strides {
 // All heads of a batch on a team of threads. Keeps the threads and the memory between calls, which take turns.
 class Heads {
   public:
-    Heads(const std::string& isa, const std::string& precision, int threads)
-        : kernels_(table(isa)), int8_(precision == "int8") {
-        require(int8_ || precision == "fp32", "precision must be int8 or fp32");
+    Heads(const std::string& isa, const std::string& precision, int threads) : kernels_(table(isa)), int8_(is_int8(precision)) {
         require(threads >= 1 && threads <= 256, "threads must be 1 to 256");
         team_ = std::make_unique<edgefm::Team>(threads);
     }
@@ -116,8 +120,8 @@ class Heads {
         require(job.q.token == job.k.token && job.k.token == job.v.token, "q, k and v must have one stride of tokens");
         job.lse = pointer<float>(lse, "lse", 4, false);
         job.row0 = pointer<float>(row0, "row0", 4, false);
-        job.packed_bytes = edgefm::round_up(kernels_.attention_packed(tokens, width), 64);
-        job.scratch_bytes = edgefm::round_up(kernels_.attention_scratch(tokens, width), 64);
+        job.packed_bytes = edgefm::round_up(kernels_.attention_packed(tokens, width, int8_), 64);
+        job.scratch_bytes = edgefm::round_up(kernels_.attention_scratch(tokens, width, int8_), 64);
         const size_t wanted = job.all * job.packed_bytes + team_->count() * job.scratch_bytes + 64;
         if (memory_.size() < wanted) memory_.resize(wanted);
         job.packed = reinterpret_cast<uint8_t*>(edgefm::round_up(reinterpret_cast<uintptr_t>(memory_.data()), 64));
@@ -184,7 +188,7 @@ class Heads {
 }  // namespace
 
 void bind_attention(py::module_& module) {
-    module.def("attention_bytes", &attention_bytes, py::arg("isa"), py::arg("tokens"), py::arg("width"),
+    module.def("attention_bytes", &attention_bytes, py::arg("isa"), py::arg("precision"), py::arg("tokens"), py::arg("width"),
                "(bytes of `packed`, bytes of `scratch`) that attention wants, both aligned to 64.");
     module.def("attention", &attention, py::kw_only(), py::arg("isa"), py::arg("precision"), py::arg("q"), py::arg("k"),
                py::arg("v"), py::arg("stride"), py::arg("tokens"), py::arg("width"), py::arg("scale"), py::arg("packed"),

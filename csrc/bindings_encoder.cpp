@@ -91,6 +91,7 @@ void bind_encoder(py::module_& module) {
              "float64 "
              "[threads, phases], to which the time of each phase is added.")
         .def_property_readonly("isa", [](const Held& held) { return std::string(held.encoder().isa()); })
+        .def_property_readonly("bytes", [](const Held& held) { return held.encoder().bytes(); })
         .def_property_readonly("channels", [](const Held& held) { return held.encoder().shape().channels; })
         .def_property_readonly("size", [](const Held& held) { return held.encoder().shape().size; })
         .def_property_readonly("embedding", [](const Held& held) { return held.encoder().shape().embedding; })

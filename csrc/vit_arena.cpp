@@ -1,9 +1,15 @@
 #include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "vit_state.h"
 
 namespace edgefm {
 namespace {
+
+constexpr int64_t kMostBytes = int64_t{2} << 30;
 
 // Hands out pieces at multiples of 64 bytes; without memory it only counts them.
 class Pieces {
@@ -28,7 +34,7 @@ class Pieces {
 Arena::Arena(const VitDescription& d, const Kernels& kernels, int images, int threads) : own(static_cast<size_t>(threads)) {
     const int64_t rows = int64_t{images} * d.tokens();
     const int64_t widest = std::max({d.width, d.pixels(), d.attention(), d.hidden, d.pooled()});
-    packed_stride = round_up(static_cast<int64_t>(kernels.attention_packed(d.tokens(), d.head_width)), 64);
+    packed_stride = round_up(static_cast<int64_t>(kernels.attention_packed(d.tokens(), d.head_width, d.int8)), 64);
     heat_stride = round_up(d.tokens(), 16);
     row_stride = round_up(std::max({d.width, d.pixels(), d.pooled()}), 16);
     const auto lay_out = [&](uint8_t* memory) {
@@ -46,13 +52,22 @@ Arena::Arena(const VitDescription& d, const Kernels& kernels, int images, int th
             each.codes.stride = round_up(widest, 64);
             each.codes.code = pieces.take<uint8_t>(kStrip * each.codes.stride);
             each.codes.scale = pieces.take<float>(kStrip);
-            each.scratch = pieces.take<uint8_t>(static_cast<int64_t>(kernels.attention_scratch(d.tokens(), d.head_width)));
+            each.scratch =
+                pieces.take<uint8_t>(static_cast<int64_t>(kernels.attention_scratch(d.tokens(), d.head_width, d.int8)));
         }
         return pieces.used();
     };
-    const size_t bytes = static_cast<size_t>(lay_out(nullptr));
-    memory_.reset(
-        new uint8_t[bytes + 64]());  // zeros: what lies between rows is multiplied by zero weights, and must be finite
+    // All that it is made of is bounded (vit_description.cpp, vit_encoder.cpp), so that this cannot overflow.
+    bytes = lay_out(nullptr);
+    if (bytes > kMostBytes) {
+        throw std::invalid_argument("its activations take " + std::to_string(bytes >> 20) + " MiB, of " +
+                                    std::to_string(images) + " images at a time and " + std::to_string(threads) +
+                                    " threads; expected at most " + std::to_string(kMostBytes >> 20) +
+                                    " MiB; run fewer at a time");
+    }
+    // Zeros, since what lies between rows is multiplied by zero weights and must be finite; as fresh pages where they are many.
+    memory_.reset(static_cast<uint8_t*>(std::calloc(static_cast<size_t>(bytes) + 64, 1)));
+    if (memory_ == nullptr) throw std::bad_alloc();
     lay_out(memory_.get() + (64 - reinterpret_cast<uintptr_t>(memory_.get()) % 64) % 64);
 }
 

@@ -69,8 +69,8 @@ VitDescription read_description(const Json& json) {
     d.pre_norm = flag(from, "pre_norm");
     d.qk_norm = flag(from, "qk_norm");
     const double eps = from.at("eps").number("eps");
-    if (!(eps > 0.0 && eps <= 1.0)) refuse("eps is out of range", "more than 0, at most 1");
-    d.eps = static_cast<float>(eps);
+    d.eps = eps > 0.0 && eps <= 1.0 ? static_cast<float>(eps) : 0.0f;
+    if (!(d.eps > 0.0f)) refuse("eps is out of range", "more than 0 as float32, at most 1");
     d.activation = static_cast<Activation>(1 + word(from, "activation", {"gelu", "gelu_tanh", "swiglu"}));
     d.final_norm = static_cast<FinalNorm>(word(from, "final_norm", {"none", "tokens", "pooled"}));
     d.pooling = static_cast<Pooling>(word(from, "pooling", {"class", "mean", "class+mean"}));

@@ -62,6 +62,10 @@ const char* Encoder::isa() const {
     return state_->kernels.name;
 }
 
+int64_t Encoder::bytes() const {
+    return state_->arena.bytes;
+}
+
 void Encoder::run(const float* prepared, int count, const EncoderOutputs& out, double* seconds) const {
     state_->team.demand_here();  // before the lock, which a thread that a fork left behind may hold
     const std::lock_guard<std::mutex> held(state_->turn);

@@ -45,6 +45,7 @@ class Encoder {
 
     const EncoderShape& shape() const;
     const char* isa() const;
+    int64_t bytes() const;  // of activations and scratch memory, made once; weights are not among them
 
     // prepared: float32 [N, C, S, S]. Allocates nothing. Throws OtherProcess
     // (threads.h), nothing else. Any N: passes of `images` at most. `seconds`: [threads, 8] to which the time of

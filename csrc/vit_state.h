@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,6 +35,7 @@ struct Own {
 
 // Rows of all images of a pass lie one behind the other.
 struct Arena {
+    // Throws std::invalid_argument where that would be more than 2 GiB; std::bad_alloc.
     explicit Arena(const VitDescription& d, const Kernels& kernels, int images, int threads);
 
     float* x = nullptr;          // [rows, D], the residual stream
@@ -47,9 +49,13 @@ struct Arena {
     float* embedding = nullptr;  // [images, E]
     int64_t row_stride = 0;      // floats of Own::rows
     std::vector<Own> own;        // [threads]
+    int64_t bytes = 0;           // of all of these
 
   private:
-    std::unique_ptr<uint8_t[]> memory_;
+    struct Free {
+        void operator()(uint8_t* memory) const { std::free(memory); }
+    };
+    std::unique_ptr<uint8_t, Free> memory_;
 };
 
 struct Encoder::State {

@@ -1,9 +1,13 @@
 #include "vit_weights.h"
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "int8_check.h"
+#include "shortened.h"
 
 namespace edgefm {
 namespace {
@@ -23,6 +27,7 @@ struct Entry {
     std::string dtype;
     Shape shape;
     int64_t offset = 0;
+    int64_t end = 0;  // once it was taken
     bool taken = false;
 };
 
@@ -53,16 +58,27 @@ class Tensors {
         return reinterpret_cast<const int32_t*>(take(name, "int32", shape, sizeof(int32_t)));
     }
 
-    // Throws if a tensor is left that nobody asked for: then the description is not of this architecture.
+    // Throws if a tensor is left that nobody asked for: then the description is not of this architecture. And if two share
+    // bytes, so that a small file cannot describe a large model.
     void finish() const {
+        std::vector<std::pair<int64_t, const std::string*>> places;
         for (const auto& [name, entry] : entries_) {
             if (!entry.taken) wrong(name, "belongs to no layer", "none beyond what the architecture has");
+            places.emplace_back(entry.offset, &name);
+        }
+        std::sort(places.begin(), places.end());
+        for (size_t i = 1; i < places.size(); i++) {
+            const std::string& before = *places[i - 1].second;
+            if (entries_.at(before).end > places[i].first) {
+                wrong(*places[i].second, "shares bytes with " + std::string(shortened(before, 80)), "one after the other");
+            }
         }
     }
 
   private:
     [[noreturn]] static void wrong(const std::string& name, const std::string& found, const std::string& expected) {
-        throw std::invalid_argument("encoder.json: tensor " + name.substr(0, 80) + " " + found + "; expected " + expected);
+        throw std::invalid_argument("encoder.json: tensor " + std::string(shortened(name, 80)) + " " + found + "; expected " +
+                                    expected);
     }
 
     // The shape is made of numbers that `read_description` has bounded, so its product cannot overflow.
@@ -70,7 +86,7 @@ class Tensors {
         const auto found = entries_.find(name);
         if (found == entries_.end()) wrong(name, "is missing", text(shape));
         Entry& entry = found->second;
-        if (entry.dtype != dtype) wrong(name, "is " + entry.dtype.substr(0, 40), dtype);
+        if (entry.dtype != dtype) wrong(name, "is " + std::string(shortened(entry.dtype, 40)), dtype);
         if (entry.shape != shape) wrong(name, "has the shape " + text(entry.shape), text(shape));
         int64_t length = item;
         for (const int64_t each : shape) length *= each;
@@ -80,6 +96,7 @@ class Tensors {
             wrong(name, "begins at " + std::to_string(entry.offset),
                   "a multiple of 64 with " + std::to_string(length) + " bytes before " + std::to_string(size));
         }
+        entry.end = entry.offset + length;
         entry.taken = true;
         return bytes_ + entry.offset;
     }
@@ -110,6 +127,11 @@ Linear linear(Tensors& tensors, const std::string& name, int n, int k, bool is_i
         made.fp32 = {tensors.floats(name + ".weight", {columns / kColumns, k, kColumns}), added, n, k};
     }
     return made;
+}
+
+void check_codes(const std::string& name, const Linear& layer) {
+    const std::string wrong = layer.is_int8 ? wrong_codes(layer.int8) : "";
+    if (!wrong.empty()) throw std::invalid_argument("encoder.bin: tensor " + name + ".weight " + wrong);
 }
 
 }  // namespace
@@ -143,6 +165,15 @@ VitWeights read_weights(const Json& json, const VitDescription& d, const uint8_t
     if (d.projection > 0) made.projection = linear(tensors, "projection", d.projection, d.pooled(), false);
     if (d.classes > 0) made.head = linear(tensors, "head", d.classes, d.embedding(), false);
     tensors.finish();
+    check_codes("patch", made.patch);
+    for (int i = 0; i < d.depth; i++) {
+        const std::string at = "layers." + std::to_string(i) + ".";
+        const VitLayer& layer = made.layers[static_cast<size_t>(i)];
+        check_codes(at + "qkv", layer.qkv);
+        check_codes(at + "proj", layer.proj);
+        check_codes(at + "fc1", layer.fc1);
+        check_codes(at + "fc2", layer.fc2);
+    }
     return made;
 }
 

@@ -40,7 +40,8 @@ struct VitWeights {
     Linear projection, head;  // always float32
 };
 
-// Throws std::invalid_argument: a tensor that is missing, of another type or shape, not aligned, beyond `size`, or unknown.
+// Throws std::invalid_argument: a tensor that is missing, of another type or shape, not aligned, beyond `size`, or unknown; two
+// that share bytes; int8 weights that are not what `wrong_codes` wants.
 VitWeights read_weights(const Json& json, const VitDescription& description, const uint8_t* bytes, size_t size);
 
 }  // namespace edgefm

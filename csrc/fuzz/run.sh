@@ -27,8 +27,8 @@ link fuzz/open_bundle.cpp fuzz/mutate_members.cpp fuzz/repair.cpp -o "$build/ope
 
 for target in open_bundle open_repaired; do
     mkdir -p "$build/$target.corpus"
-    # A dictionary of what bundles hold; a limit on memory and on the time of one input.
-    "$build/$target" -max_total_time=$((seconds / 2)) -max_len=65536 -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 \
+    # A dictionary of what bundles hold; a limit on memory (2 GiB of activations are allowed) and on the time of one input.
+    "$build/$target" -max_total_time=$((seconds / 2)) -max_len=65536 -rss_limit_mb=2048 -malloc_limit_mb=2304 -timeout=20 \
         -dict=fuzz/bundle.dict -print_final_stats=1 -verbosity=0 -artifact_prefix="$build/$target." \
         "$build/$target.corpus" fuzz/corpus 2>&1 | tail -12
 done

@@ -29,9 +29,9 @@ struct Packed {
     }
 };
 
-size_t packed_bytes(int tokens, int width) {
-    const size_t all = static_cast<size_t>(tokens) * width, codes = 2 * all + 4 * (static_cast<size_t>(tokens) + 2 * width);
-    return codes > 8 * all ? codes : 8 * all;
+size_t packed_bytes(int tokens, int width, bool int8) {
+    const size_t all = static_cast<size_t>(tokens) * width;
+    return int8 ? 2 * all + 4 * (static_cast<size_t>(tokens) + 2 * width) : 8 * all;
 }
 
 // code = round(x * factor), x = code * worth. Zeros and denormals: codes of 0. NaN or infinity: worth is NaN.
@@ -167,10 +167,10 @@ void attend_floats(const Attention& a, int row, float* scores) {
 
 namespace attention_scalar {
 
-size_t packed(int tokens, int width) {
-    return packed_bytes(tokens, width);
+size_t packed(int tokens, int width, bool int8) {
+    return packed_bytes(tokens, width, int8);
 }
-size_t scratch(int tokens, int) {
+size_t scratch(int tokens, int, bool) {
     return 4 * static_cast<size_t>(tokens);
 }
 void pack_int8(const Attention& a) {

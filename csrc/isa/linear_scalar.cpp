@@ -1,6 +1,7 @@
 // Linear layers, LayerNorm and quantization in plain loops: what the other instruction sets are held to, and what runs where
 // there is none of them. Integers are theirs exactly; floats differ in their last bits (libm here, polynomials there).
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -83,11 +84,12 @@ void layernorm(const LayerNorm& call) {
     const int k = call.k;
     for (int row = 0; row < call.m; ++row) {
         const float* x = call.x + row * call.x_stride;
-        double mean = 0.0, variance = 0.0;
-        for (int i = 0; i < k; ++i) mean += x[i];
-        mean /= k;
-        for (int i = 0; i < k; ++i) variance += (x[i] - mean) * (x[i] - mean);
-        const double rise = 1.0 / std::sqrt(variance / k + call.eps);
+        double sum = 0.0, squares = 0.0;
+        for (int i = 0; i < k; ++i) sum += x[i];
+        const double mean = sum / k;
+        for (int i = 0; i < k; ++i) squares += (x[i] - mean) * (x[i] - mean);
+        const bool infinite = !(std::fabs(sum) <= FLT_MAX && squares <= FLT_MAX);  // in float, as the others add
+        const double rise = infinite ? NAN : 1.0 / std::sqrt(squares / k + call.eps);
         const auto value = [&](int i) {
             const float normal = static_cast<float>((x[i] - mean) * rise);
             return normal * (call.gamma == nullptr ? 1.0f : call.gamma[i]) + (call.beta == nullptr ? 0.0f : call.beta[i]);

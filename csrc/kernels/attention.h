@@ -8,8 +8,8 @@ namespace edgefm {
 
 #define EDGEFM_ATTENTION(isa)                                \
     namespace isa {                                          \
-    size_t packed(int tokens, int width);                    \
-    size_t scratch(int tokens, int width);                   \
+    size_t packed(int tokens, int width, bool int8);         \
+    size_t scratch(int tokens, int width, bool int8);        \
     void pack_int8(const Attention&);                        \
     void attend_int8(const Attention&, int first, int last); \
     void pack_fp32(const Attention&);                        \

@@ -158,13 +158,11 @@ void attend(const Attention& a, int first, int last) {
 
 namespace EDGEFM_ATTENTION_UNIT {
 
-size_t packed(int tokens, int width) {
-    const size_t codes = Packed<Int8>(nullptr, tokens, width).bytes, floats = Packed<Fp32>(nullptr, tokens, width).bytes;
-    return codes > floats ? codes : floats;
+size_t packed(int tokens, int width, bool int8) {
+    return int8 ? Packed<Int8>(nullptr, tokens, width).bytes : Packed<Fp32>(nullptr, tokens, width).bytes;
 }
-size_t scratch(int tokens, int width) {
-    const size_t codes = Strip<Int8>(nullptr, tokens, width).bytes, floats = Strip<Fp32>(nullptr, tokens, width).bytes;
-    return codes > floats ? codes : floats;
+size_t scratch(int tokens, int width, bool int8) {
+    return int8 ? Strip<Int8>(nullptr, tokens, width).bytes : Strip<Fp32>(nullptr, tokens, width).bytes;
 }
 void pack_int8(const Attention& a) {
     pack<Int8>(a);

@@ -89,7 +89,9 @@ inline void layernorm_row(const LayerNorm& call, int row) {
         const Floats v = lanes == kLanes ? load(x + i) - centre : keep(load_part(x + i, lanes) - centre, lanes);
         return v * v;
     });
-    const Floats rise = splat_float(1.0f / square_root(squares / static_cast<float>(k) + call.eps));
+    // Squares that add up to infinity would leave nothing but beta: they make NaN.
+    const float infinite = squares * 0.0f;
+    const Floats rise = splat_float(1.0f / square_root(squares / static_cast<float>(k) + call.eps) + infinite);
     const auto value = [x, &call, centre, rise](int i, int lanes) {
         Floats v = (load_lanes(x + i, lanes) - centre) * rise;
         const Floats beta = call.beta == nullptr ? splat_float(0.0f) : load_lanes(call.beta + i, lanes);

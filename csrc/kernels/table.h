@@ -116,10 +116,10 @@ struct Attention {
     int64_t stride = 0;
     int tokens = 0, width = 0;
     float scale = 1.0f;
-    uint8_t* packed = nullptr;   // attention_packed(tokens, width) bytes, 64-byte
+    uint8_t* packed = nullptr;   // attention_packed(tokens, width, int8) bytes, 64-byte
                                  // aligned: K and V as the kernel wants them
     uint8_t* scratch = nullptr;  // of this call only: attention_scratch(tokens,
-                                 // width) bytes, 64-byte aligned
+                                 // width, int8) bytes, 64-byte aligned
     float* y = nullptr;          // rows of `width` values
     int64_t y_stride = 0;
     float* lse = nullptr;   // [tokens] natural log-sum-exp of the scaled scores, or null
@@ -137,8 +137,8 @@ struct Kernels {
     void (*linear_fp32)(const LinearFp32&);
     size_t (*linear_scratch)(int m);
 
-    size_t (*attention_packed)(int tokens, int width);
-    size_t (*attention_scratch)(int tokens, int width);
+    size_t (*attention_packed)(int tokens, int width, bool int8);
+    size_t (*attention_scratch)(int tokens, int width, bool int8);
     void (*attention_pack_int8)(const Attention&);  // once per head, before its rows
     void (*attention_int8)(const Attention&, int first,
                            int last);  // rows first to last - 1

@@ -74,12 +74,19 @@ def _check_sets(session: Session, bundle: str | Path) -> None:
 
 
 def _answers(session: Session, files: list[Path], frame: int | None, abstain: bool, heat: Path | None) -> Iterator[Answer]:
+    from ..errors import ImageError
+    from ..runtime.answer import Answer
     from ..runtime.explain import write_heat
 
     with session:
         for answer in session.stream(files, frame=frame):
             if heat is not None and answer.error is None:
-                write_heat(session, answer.source, answer.source, heat, frame)
+                try:
+                    write_heat(session, answer.source, answer.source, heat, frame)
+                except ImageError as error:
+                    answer = Answer(
+                        source=answer.source, variant=answer.variant, milliseconds=answer.milliseconds, error=str(error)
+                    )
             if abstain and answer.abstain:
                 answer.label = None
             yield answer

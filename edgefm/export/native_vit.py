@@ -11,6 +11,7 @@ embedding too, packed SwiGLU has its gates and values in turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -29,12 +30,12 @@ from ..errors import InputError
 from ..models import LoadedModel
 from ..models.encoder import ImageTower, TimmEncoder
 from ..models.probe import ProbeEncoder
+from .native_bounds import MOST_TOKENS, out_of_bounds
 from .native_pack import COLUMNS, gated
 
 Array = np.ndarray
 NORMS = (LayerNorm, LayerNormFp32, nn.LayerNorm)
 ABSENT = (nn.Identity, nn.Dropout, PatchDropout)  # in evaluation mode
-MOST_TOKENS = 8192
 GELU = {nn.GELU: "gelu", act.GELU: "gelu", act.GELUTanh: "gelu_tanh"}
 
 
@@ -73,9 +74,12 @@ class _Reader:
     def read(self) -> Vit:
         trunk, pooling, projection, head = self._parts()
         self._same(trunk, VisionTransformer, "the model")
+        self._computes_its_own(self.model.module)
         spec, width = self.model.preprocess, int(trunk.embed_dim)
         patch = self._patch(trunk)
         size = spec.size
+        first = {"channels": int(spec.channels), "depth": len(trunk.blocks), "patch": patch, "size": size, "width": width}
+        self._within(first)
         rows = self._rows(trunk, size, patch)
         self._absent(trunk.pos_drop, "pos_drop")
         self._absent(trunk.patch_drop, "patch_drop")
@@ -95,21 +99,18 @@ class _Reader:
         if len(self.eps) != 1:
             self._refuse(f"norms with eps {sorted(self.eps)}", "the same eps in all")
         architecture = {
+            **first,
             **shapes[0],
-            "channels": int(spec.channels),
             "class_token": bool(trunk.has_class_token),
             "classes": 0 if head is None else head.out_features,
-            "depth": len(shapes),
             "eps": self.eps.pop(),
             "final_norm": final_norm,
-            "patch": patch,
             "pooling": pool,
             "pre_norm": pre_norm,
             "prefix": len(rows["prefix"]),
             "projection": 0 if projection is None else projection.out_features,
-            "size": size,
-            "width": width,
         }
+        self._within(architecture)
         return Vit(architecture=architecture, norms=self.norms, linears=self.linears, rows=rows)
 
     def _parts(self) -> tuple[Any, str, nn.Linear | None, nn.Linear | None]:
@@ -175,6 +176,8 @@ class _Reader:
         heads, head_width = int(attention.num_heads), int(attention.head_dim)
         if head_width % 8 or not 32 <= head_width <= 128:
             self._refuse(f"attention heads of {head_width} channels", "a multiple of 8 from 32 to 128")
+        if not math.isclose(attention.scale, head_width**-0.5, rel_tol=1e-6):
+            self._refuse(f"{at}.attn.scale is {attention.scale:g}", f"1 / sqrt({head_width})")
         self._norm(block.norm1, f"{at}.norm1", width, needed=True)
         self._linear(attention.qkv, f"{at}.qkv")
         normed = self._norm(attention.q_norm, f"{at}.q_norm", head_width)
@@ -261,6 +264,17 @@ class _Reader:
         # a subclass may compute otherwise
         if type(part) is not kind or nn.utils.parametrize.is_parametrized(part):
             self._refuse(f"{name} is a {type(part).__name__}", kind.__name__)
+
+    def _computes_its_own(self, module: nn.Module) -> None:
+        # what is hung on a module from outside, weight_norm of old among it, is no part of its type
+        for name, part in module.named_modules():
+            if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+                self._refuse(f"{name or 'the model'} has a hook or another forward", "neither")
+
+    def _within(self, architecture: Mapping[str, Any]) -> None:
+        wrong = out_of_bounds(architecture)
+        if wrong is not None:
+            self._refuse(*wrong)
 
     def _absent(self, part: Any, name: str) -> None:
         if type(part) not in ABSENT:

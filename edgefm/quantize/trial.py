@@ -91,7 +91,8 @@ def native_trial(draft: Draft, job: Job, proto: onnx.ModelProto, truth: Outputs,
     with _int8_alone(draft, job, proto, None, ("native",)).tried(beside) as trial:
         predictors = {variant.name: trial.engine(variant) for variant in trial.bundle.manifest.variants}
         outputs = measure(job.dataset, job.val, job.prepare, predictors, job.bar)
-    return judged(job, "native int8", None, outputs, truth, {})
+    found = judged(job, "native int8", None, outputs, truth, {})
+    return as_a_device_would(found, draft, job, proto, beside)
 
 
 def beside_native(found: Trial, native: Trial | None) -> Trial:
@@ -151,12 +152,12 @@ def as_a_device_would(found: Trial, draft: Draft, job: Job, proto: onnx.ModelPro
     if not passing:
         return found
     reasons = {name: list(each) for name, each in found.reasons.items()}
-    alone = _int8_alone(draft, job, proto, found.graph, job.graph_engines)
+    alone = _int8_alone(draft, job, proto, found.graph, ("native",) if found.graph is None else job.graph_engines)
     with with_expected(alone, found.graph, job.prepare).tried(beside) as trial:
         for variant in trial.bundle.manifest.variants:
             if variant.name in passing:
                 try:
-                    check_golden(trial.engine(variant), trial.bundle, "int8")
+                    check_golden(trial.engine(variant), trial.bundle, "int8", variant.name)
                 except ParityError as error:
                     reasons[variant.name].append(f"a device would refuse it: {str(error).rstrip('.')}")
     return dataclasses.replace(found, reasons=reasons)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..spec.manifest import Manifest
 from ..spec.preprocess import Preprocess
 
@@ -50,12 +50,16 @@ def write_heat(session: Session, image: Image, source: str, folder: Path, frame:
     """Write the heat map of one image as a PNG, called like the image.
 
     Raises:
-        ImageError: the image cannot be read. InputError: what runs cannot show it, or the file cannot be written.
+        ImageError: the image cannot be read, or its heat map is not finite.
+        InputError: what runs cannot show it, or the file cannot be written.
     """
     from PIL import Image as Pillow
 
     prepared = session.prepare(image, frame=frame)
-    picture = over(prepared, session.heat(prepared[None])[0], session.bundle.preprocess)
+    heat = session.heat(prepared[None])[0]
+    if not np.isfinite(heat).all():
+        raise ImageError(f"{source}: the model's attention is not finite", do="do not use this answer")
+    picture = over(prepared, heat, session.bundle.preprocess)
     stem = Path(source).stem or "image"
     path, number = folder / f"{stem}.png", 1
     while path.exists():

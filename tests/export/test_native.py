@@ -20,7 +20,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
 from edgefm import _native
 from edgefm.bundle import open_bundle
-from edgefm.errors import InputError
+from edgefm.errors import GateRefused, InputError
 from edgefm.export import export
 from edgefm.export.golden import reference
 from edgefm.export.native import native_entries
@@ -31,7 +31,7 @@ from edgefm.models import LoadedModel
 from edgefm.models.encoder import TimmEncoder
 from edgefm.models.loaded import task_of
 from edgefm.models.probe import with_classifier
-from edgefm.quantize import quantize
+from edgefm.quantize import expected, quantize
 from edgefm.spec.recipe import QuantizeRecipe, Recipe
 from edgefm.spec.task import make_task
 from tests.native.vits import files, images, make, nmse
@@ -49,6 +49,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "parallel blocks": ("vit_small_patch16_36x1_224", {**TINY, "block_fn": ParallelScalingBlock}, "Block"),
     "norm behind the residual": ("vit_tiny_patch16_224", {**TINY, "block_fn": ResPostBlock}, "Block"),
     "narrow heads": ("vit_tiny_patch16_224", {**TINY, "num_heads": 6}, "16 channels"),
+    "too many layers": ("vit_tiny_patch16_224", {**TINY, "embed_dim": 32, "num_heads": 1, "depth": 257}, "depth is 257; expe"),
     "a norm of patches": ("vit_tiny_patch16_224", {**TINY, "embed_norm_layer": nn.LayerNorm}, "patch_embed.norm"),
 }  # fmt: skip
 
@@ -92,9 +93,19 @@ CHANGED: dict[str, Callable[[Any], object]] = {
     "another activation in one layer": lambda model: setattr(model.blocks[1].mlp, "act", nn.ReLU()),
     "overlapping patches": lambda model: setattr(model.patch_embed.proj, "stride", (8, 8)),
     "other widths": lambda model: setattr(model.blocks[1].attn, "num_heads", 1),
+    "another scale of scores": lambda model: setattr(model.blocks[1].attn, "scale", 0.5),
+    "a hook": lambda model: model.blocks[1].mlp.fc1.register_forward_hook(lambda _part, _inputs, output: 2 * output),
+    "a hook before": lambda model: model.blocks[0].register_forward_pre_hook(lambda _part, inputs: (2 * inputs[0],)),
+    "a hook on the whole": lambda model: model.register_forward_hook(lambda _part, _inputs, output: 2 * output),
+    "the old weight_norm": lambda model: nn.utils.weight_norm(model.blocks[0].attn.proj),
+    "another forward": lambda model: setattr(model.blocks[1], "forward", lambda x: x),
+    "an eps that is 0 in float32": lambda model: [
+        setattr(part, "eps", 1e-50) for part in model.modules() if isinstance(part, nn.LayerNorm)
+    ],
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 @pytest.mark.parametrize("what", CHANGED)
 def test_what_was_changed_in_a_known_model_is_refused(what: str) -> None:
     model = make("class token", CHANGED[what])
@@ -186,6 +197,20 @@ def test_export_and_quantize_write_native_variants_through_their_gates(tmp_path:
         assert "auc_drop" in small.evidence
         assert "native-int8.logits" in bundle.manifest.golden[0].outputs
     assert "no calibration: the native engine takes its scales from each image" in said
+
+
+def test_native_int8_that_a_device_would_refuse_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    model = replace(
+        make("class token", lambda trunk: trunk.reset_classifier(2)), task=make_task("binary", ("clear", "opacity"))
+    )
+    execute = expected.execute_native
+    monkeypatch.setattr(
+        expected, "execute_native", lambda *given: {name: rows[:, ::-1] for name, rows in execute(*given).items()}
+    )
+    recipe = Recipe(quantize=QuantizeRecipe(engines=("native",), max_drop=1.0, max_flips=1.0))
+    with pytest.raises(GateRefused, match="native-int8: a device would refuse it: "):
+        quantize(model, "phantom:opacity?n=60&size=64", tmp_path / "int8.efm", recipe=recipe, report=lambda _line: None)
 
 
 def test_a_model_of_another_kind_is_exported_without_it_and_quantized_natively_not_at_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def present() -> list[str]:
     found = []
     for isa in ISAS:
         try:
-            _native.attention_bytes(isa, 1, 32)
+            _native.attention_bytes(isa, "int8", 1, 32)
         except ValueError:
             continue
         found.append(isa)
@@ -35,7 +35,7 @@ class Answer:
 def attend(isa, precision, qkv, scale, *, splits=None, wanted=True) -> Answer:
     """`qkv` is fp32 `[N, 3, W]`: q, k, v of a token side by side. `splits`: the rows where a new call begins."""
     tokens, _, width = qkv.shape
-    packed, scratch = (guarded(size) for size in _native.attention_bytes(isa, tokens, width))
+    packed, scratch = (guarded(size) for size in _native.attention_bytes(isa, precision, tokens, width))
     y = np.full((tokens + 1, width + 5), np.nan, np.float32)
     lse, row0 = np.full(tokens, np.nan, np.float32), np.full(tokens, np.nan, np.float32)
     head = {

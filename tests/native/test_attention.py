@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("edgefm._native")
 
+from edgefm import _native
+
 from .attention_heads import attend, exact, nmse, present
 
 TOKENS = [1, 5, 37, 50, 196, 197, 257, 261, 577, 1370]
@@ -31,6 +33,12 @@ def one_code(qkv, flips) -> float:
 
 def same(a, b) -> bool:
     return all(x.tobytes() == y.tobytes() for x, y in zip((a.y, a.lse, a.row0), (b.y, b.lse, b.row0), strict=True))
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_int8_packs_keys_and_values_into_no_more_than_its_codes(isa):
+    int8, fp32 = (_native.attention_bytes(isa, precision, 577, 64)[0] for precision in ("int8", "fp32"))
+    assert int8 <= (0.55 if isa in ("sse41", "avx2") else 0.3) * fp32  # codes of 16 or of 8 bits
 
 
 @pytest.mark.parametrize("isa", FAST)

@@ -113,6 +113,34 @@ def test_layernorm_of_a_row_that_is_not_finite_is_nan_and_spoils_no_other(isa, b
 
 
 @pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("k", [1, 3, 100, 385])
+@pytest.mark.parametrize("row", ["one", "half", "all"])
+@pytest.mark.parametrize("huge", [1e20, 3e38])
+def test_layernorm_of_values_whose_squares_overflow_is_nan_and_not_beta(isa, k, row, huge):
+    x = normal(3, k)
+    clean, _ = layernorm(isa, x, beta=normal(k, seed=2))
+    if row == "one":
+        x[1, k // 2] = huge
+    elif row == "half":
+        x[1, ::2], x[1, 1::2] = huge, -huge
+    else:
+        x[1] = huge
+    alike = k == 1 or (row == "all" and k * huge < 3.4e38)  # then nothing is left of them but rounding
+    y, rows = layernorm(isa, x, beta=normal(k, seed=2))
+    if not alike:
+        assert np.isnan(y[1]).all()
+        assert np.isnan(rows.scale[1])
+        assert not rows.codes[1].any()
+    assert np.array_equal(y[[0, 2]], clean[[0, 2]])
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_layernorm_of_values_whose_squares_just_fit_is_right(isa):
+    x = normal(2, 64)
+    assert np.abs(layernorm(isa, 1e17 * x)[0] - layernorm(isa, x)[0]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("isa", HERE)
 def test_layernorm_may_overwrite_its_input(isa):
     x = normal(4, 37)
     expected, _ = layernorm(isa, x, codes=False)

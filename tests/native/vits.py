@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "pre-norm": ("vit_base_patch32_clip_224", {"img_size": 96}, "own"),
     "GELU by tanh": ("vit_tiny_patch16_224", {"img_size": 64, "act_layer": "gelu_tanh"}, "own"),
     "no biases, no positions": ("vit_tiny_patch16_224", {"img_size": 64, "qkv_bias": False, "pos_embed": "none"}, "own"),
+    "patches of 225 values": ("vit_tiny_patch16_224", {"img_size": 60, "patch_size": 15, "in_chans": 1}, "own"),
     "one channel": ("vit_tiny_patch16_224", {"img_size": 64, "in_chans": 1}, "own"),
     "a projection": ("vit_tiny_patch16_224", {"img_size": 64}, "projected"),
     "heads of 80": ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 160, "num_heads": 2}, "own"),

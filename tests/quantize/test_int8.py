@@ -112,7 +112,7 @@ def test_a_refusal_is_a_marked_bundle_and_exit_3(model: LoadedModel, tmp_path: P
 def test_what_a_device_would_refuse_to_run_is_refused_whatever_the_gate_allows(
     model: LoadedModel, lenient: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def contradicts(engine: object, bundle: object, precision: str) -> None:
+    def contradicts(engine: object, bundle: object, precision: str, variant: str) -> None:
         raise ParityError("logits off by 0.4 for the golden input noise", expected="at most 0.25")
 
     monkeypatch.setattr(trial, "check_golden", contradicts)

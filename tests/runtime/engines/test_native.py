@@ -214,6 +214,32 @@ def test_explain_writes_what_the_model_saw_with_its_attention(written: dict[str,
         edgefm.run(written["class token"], (str(picture),), explain=str(out))
 
 
+def test_a_heat_map_that_is_not_finite_is_an_error_of_its_image_alone(
+    written: dict[str, Path], picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, seen = engines.load_engine("native"), []
+    heat = native.heat  # type: ignore[attr-defined]
+
+    def broken(self: Any, batch: np.ndarray) -> np.ndarray:
+        seen.append(heat(self, batch))
+        if len(seen) == 1:
+            seen[0][0, 1, 2] = np.nan
+        found: np.ndarray = seen[-1]
+        return found
+
+    monkeypatch.setattr(native, "heat", broken)
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    for path in (first, second):
+        path.write_bytes(picture.read_bytes())
+    out = tmp_path / "heat"
+    answers = list(edgefm.run(written["class token"], (str(first), str(second)), explain=str(out)))
+    assert answers[0].error is not None
+    assert "first.png: the model's attention is not finite" in answers[0].error
+    assert answers[0].label is None
+    assert answers[1].error is None
+    assert [path.name for path in out.iterdir()] == ["second.png"]
+
+
 def test_explain_says_why_it_cannot(written: dict[str, Path], picture: Path, root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class token"):
         edgefm.run(written["no class token, mean, fc_norm"], (str(picture),), explain=str(tmp_path / "heat"))
