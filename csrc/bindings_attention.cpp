@@ -110,6 +110,7 @@ class Heads {
 
     void run(const py::tuple& q, const py::tuple& k, const py::tuple& v, const py::tuple& y, uintptr_t lse, uintptr_t row0,
              int batch, int heads, int tokens, int width, double scale) {
+        team_->demand_here();
         check_sizes(tokens, width);
         require(batch >= 1 && heads >= 1 && int64_t{batch} * heads * tokens < (int64_t{1} << 31), "too many rows");
         require(std::isfinite(scale) && scale > 0, "scale must be finite and above 0");

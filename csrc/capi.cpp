@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <thread>
 
+#include "float_environment.h"
+#include "processors.h"
 #include "session.h"
+#include "shortened.h"
+#include "threads.h"
 
 struct edgefm_session {
     edgefm::Session session;
@@ -21,7 +24,8 @@ template <typename Struct>
 Struct taken(const Struct* given, const char* what) {
     if (given == nullptr) throw Failure(EDGEFM_ERROR_ARGUMENT, std::string(what) + " is NULL");
     const size_t size = given->struct_size;
-    if (size < sizeof(Struct) || size > 4096) {
+    // A multiple of the alignment, since structs may lie behind one another.
+    if (size < sizeof(Struct) || size > 4096 || size % alignof(Struct) != 0) {
         throw Failure(EDGEFM_ERROR_ARGUMENT, std::string(what) + "'s struct_size is " + std::to_string(size) + "; expected " +
                                                  std::to_string(sizeof(Struct)));
     }
@@ -39,17 +43,15 @@ Struct taken(const Struct* given, const char* what) {
 void tell(edgefm_error* error, edgefm_status status, const char* message) noexcept {
     if (error == nullptr || error->struct_size < sizeof(edgefm_error)) return;
     error->status = status;
-    size_t length = std::min(std::strlen(message), sizeof error->message - 1);
-    if (message[length] != '\0') {
-        while (length != 0 && (message[length] & 0xc0) == 0x80) --length;
-    }
+    const size_t length = shortened(message, sizeof error->message - 1).size();
     std::memcpy(error->message, message, length);
     error->message[length] = '\0';
 }
 
-// Runs `work`; whatever it throws becomes a number and a sentence.
+// Runs `work`; whatever it throws becomes a number and a sentence. Whatever the caller's floats obey, here they are plain.
 template <typename Work>
 edgefm_status guarded(edgefm_error* error, Work work) noexcept {
+    const PlainFloats plain;
     edgefm_status status = EDGEFM_ERROR_INTERNAL;
     try {
         work();
@@ -62,6 +64,10 @@ edgefm_status guarded(edgefm_error* error, Work work) noexcept {
         tell(error, status, failure.what());
     } catch (const FileError& failure) {
         tell(error, status = EDGEFM_ERROR_FILE, failure.what());
+    } catch (const OtherProcess& failure) {
+        tell(error, status = EDGEFM_ERROR_ARGUMENT, failure.what());
+    } catch (const NoThreads& failure) {
+        tell(error, status = EDGEFM_ERROR_MEMORY, failure.what());
     } catch (const std::bad_alloc&) {
         tell(error, status = EDGEFM_ERROR_MEMORY, "there is not enough memory");
     } catch (const std::exception& failure) {
@@ -78,8 +84,7 @@ SessionOptions read_options(const edgefm_options* given) {
     if (options.threads < 0 || options.threads > 256) throw Failure(EDGEFM_ERROR_ARGUMENT, "threads is not 0 to 256");
     if (options.images < 0 || options.images > 4096) throw Failure(EDGEFM_ERROR_ARGUMENT, "images is not 0 to 4096");
     SessionOptions read;
-    const unsigned here = std::thread::hardware_concurrency();
-    read.threads = options.threads != 0 ? options.threads : static_cast<int>(std::clamp(here, 1u, 256u));
+    read.threads = options.threads != 0 ? options.threads : std::min(usable_processors(), 256);
     read.images = options.images != 0 ? options.images : 1;
     read.allow_refused = options.allow_refused != 0;
     read.variant = options.variant == nullptr ? "" : options.variant;
@@ -117,7 +122,9 @@ std::vector<Pixels> read_images(const edgefm_image* images, size_t count) {
     const auto* at = reinterpret_cast<const uint8_t*>(images);
     for (size_t i = 0; i < count; ++i) {
         const edgefm_image* each = reinterpret_cast<const edgefm_image*>(at);
-        pixels.push_back(read_image(taken(each, "images")));
+        const edgefm_image image = taken(each, "images");
+        if (image.pixels == nullptr) throw Failure(EDGEFM_ERROR_ARGUMENT, "image " + std::to_string(i) + ": pixels is NULL");
+        pixels.push_back(read_image(image));
         if (each->struct_size != images->struct_size) throw Failure(EDGEFM_ERROR_ARGUMENT, "images differ in struct_size");
         at += images->struct_size;
     }

@@ -8,7 +8,8 @@
 
 namespace edgefm {
 
-// softmax(z / T), or sigmoid(z / T) for a multilabel task, in double; no finite logit overflows. logits, out: [K].
+// softmax(z / T), or sigmoid(z / T) for a multilabel task, in double. No finite logit overflows, unless T is so
+// small that z / T does: then softmax is NaN, and the caller must look. logits, out: [K].
 void probabilities(const float* logits, const Task& task, double* out);
 
 // 1 where a label holds, by the task's rule. probabilities, out: [K].

@@ -27,14 +27,18 @@ Npy array(const Bundle& bundle, const std::string& member) {
 }
 
 Pixels pixels_of(const Npy& npy, const std::string& member) {
-    if (npy.kind == Npy::Kind::f32 || npy.shape.size() < 2 || npy.shape.size() > 3)
-        throw BundleError(member + " holds no pixels");
+    const bool flat = npy.shape.size() == 2;
+    if (npy.kind == Npy::Kind::f32 || (!flat && npy.shape.size() != 3)) throw BundleError(member + " holds no pixels");
+    const int64_t channels = flat ? 1 : npy.shape[2];
+    // Sides first: an array without elements may have any others, and their product need not fit.
+    if (npy.count == 0 || npy.shape[0] > kLongestSide || npy.shape[1] > kLongestSide || channels > 4) {
+        throw BundleError(member + " holds no pixels that can be prepared");
+    }
     Pixels pixels;
     pixels.data = npy.data;
     pixels.height = npy.shape[0];
     pixels.width = npy.shape[1];
-    const int64_t channels = npy.shape.size() == 3 ? npy.shape[2] : 1;
-    pixels.channels = static_cast<int>(std::min<int64_t>(channels, 5));  // more than 4 is refused as 5 is
+    pixels.channels = static_cast<int>(channels);
     pixels.bits = npy.kind == Npy::Kind::u8 ? 8 : 16;
     pixels.stride = pixels.width * channels * (pixels.bits / 8);
     return pixels;
@@ -46,7 +50,15 @@ std::vector<float> expected_of(const Npy& npy, size_t count, const std::string& 
     }
     std::vector<float> values(count);
     if (count != 0) std::memcpy(values.data(), npy.data, count * sizeof(float));
+    if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
+        throw BundleError(member + " holds values that are not finite");
+    }
     return values;
+}
+
+// NaN stays: unlike std::fmax, which drops it.
+double larger(double most, double value) {
+    return value <= most || std::isnan(most) ? most : value;
 }
 
 double of_probabilities(const std::vector<float>& found, const std::vector<float>& expected, const Task& task) {
@@ -54,7 +66,7 @@ double of_probabilities(const std::vector<float>& found, const std::vector<float
     probabilities(found.data(), task, p.data());
     probabilities(expected.data(), task, q.data());
     double most = 0.0;
-    for (size_t k = 0; k < p.size(); ++k) most = std::fmax(most, std::fabs(p[k] - q[k]));
+    for (size_t k = 0; k < p.size(); ++k) most = larger(most, std::fabs(p[k] - q[k]));
     return most;
 }
 
@@ -64,7 +76,7 @@ double in_deviations(const std::vector<float>& found, const std::vector<float>& 
     const double mean = sum / static_cast<double>(expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
         squares += (expected[i] - mean) * (expected[i] - mean);
-        most = std::fmax(most, std::fabs(double{found[i]} - expected[i]));
+        most = larger(most, std::fabs(double{found[i]} - expected[i]));
     }
     return most / std::fmax(std::sqrt(squares / static_cast<double>(expected.size())), 1e-12);
 }
@@ -79,16 +91,18 @@ double cosine(const std::vector<float>& found, const std::vector<float>& expecte
     return product / std::fmax(std::sqrt(a) * std::sqrt(b), 1e-12);
 }
 
-void compare(const Session& session, const Golden& golden, const std::string& name, const std::vector<float>& found) {
+// Whether there was something to compare with: what this variant answered where the bundle was made, not the graph of the other
+// engines' int8 ("int8.logits"), whose arithmetic is another; else the fp32 model.
+bool compare(const Session& session, const Golden& golden, const std::string& name, const std::vector<float>& found) {
     const std::string& precision = session.variant().precision;
     const std::string* member = nullptr;
     bool own = false;
     for (const auto& [key, file] : golden.outputs) {
-        const bool mine = key == precision + "." + name;
+        const bool mine = key == session.variant().name + "." + name;
         if (mine || (key == name && !own)) member = &file;
         own = own || mine;
     }
-    if (member == nullptr) return;
+    if (member == nullptr) return false;
     const std::vector<float> expected = expected_of(array(session.bundle(), *member), found.size(), *member);
     const Bounds bounds = precision == "fp32" ? kExact : own ? kOwn : kGross;
     double off = 0.0, allowed = bounds.probability;
@@ -100,7 +114,7 @@ void compare(const Session& session, const Golden& golden, const std::string& na
         off = 1.0 - cosine(found, expected);
         allowed = 1.0 - bounds.cosine;
     }
-    if (off <= allowed) return;  // NaN is never within
+    if (off <= allowed) return true;  // NaN is never within
     throw Failure(EDGEFM_ERROR_GOLDEN, name + " off by " + std::to_string(off) + " for the golden input " + golden.name +
                                            "; expected at most " + std::to_string(allowed));
 }
@@ -113,11 +127,13 @@ void check_golden(const Session& session) {
     edgefm_outputs outputs = {};
     outputs.logits = logits.data();
     outputs.embedding = embedding.data();
+    size_t compared = 0;
     for (const Golden& golden : session.bundle().manifest().golden) {
         session.predict({pixels_of(array(session.bundle(), golden.pixels), golden.pixels)}, outputs);
-        if (!logits.empty()) compare(session, golden, "logits", logits);
-        compare(session, golden, "embedding", embedding);
+        if (!logits.empty()) compared += compare(session, golden, "logits", logits);
+        compared += compare(session, golden, "embedding", embedding);
     }
+    if (compared == 0) throw Failure(EDGEFM_ERROR_GOLDEN, "the bundle holds no golden outputs to compare with");
 }
 
 }  // namespace edgefm

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
 namespace edgefm {
 namespace {
 
-constexpr int kMostLevels = 64;  // of nesting: the parser calls itself
+constexpr int kMostLevels = 64;            // of nesting: the parser calls itself
+constexpr size_t kMostValues = 1'000'000;  // of a document: each takes about 100 bytes
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -84,6 +84,7 @@ class JsonParser {
 
     Json value(int level) {
         Json value;
+        if (++values_ > kMostValues) fail("more than 1000000 values");
         switch (next()) {
             case '{':
                 object(value, level + 1);
@@ -236,9 +237,8 @@ class JsonParser {
         if (std::from_chars(start, at_, value.real_).ec != std::errc()) fail("a number that no double can hold ends");
     }
 
-    const char* begin_;
-    const char* at_;
-    const char* end_;
+    const char *begin_, *at_, *end_;
+    size_t values_ = 0;
 };
 
 namespace {

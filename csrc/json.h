@@ -19,8 +19,8 @@ class Json {
     enum class Kind { null, boolean, integer, real, string, array, object };
 
     // Throws std::invalid_argument("… at byte N") on anything that RFC 8259
-    // refuses, on duplicate keys, on more than 64 levels, on invalid UTF-8, on
-    // anything behind the value.
+    // refuses, on duplicate keys, on more than 64 levels or 1,000,000 values, on
+    // invalid UTF-8, on anything behind the value.
     static Json parse(const char* text, size_t size);
 
     Kind kind() const { return kind_; }

@@ -23,6 +23,13 @@ std::string one_of(const std::string& word, std::initializer_list<const char*> k
     throw std::invalid_argument(std::string(what) + " is unknown");
 }
 
+// Text that callers get as a C string and print: a zero would end it, a line break or an escape would mislead.
+std::string line(const std::string& text, const char* what) {
+    const bool control = std::any_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; });
+    if (control) throw std::invalid_argument(std::string(what) + " holds a control character");
+    return text;
+}
+
 Digest read_digest(const std::string& text) {
     demand(text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos, "a SHA-256 is none");
     const auto digit = [](char c) { return static_cast<unsigned>(c <= '9' ? c - '0' : c - 'a' + 10); };
@@ -105,6 +112,7 @@ void check_task(const Task& task) {
                        : task.kind == TaskKind::multilabel ? count >= 1
                                                            : count == 0;
     demand(right, "the task cannot have as many labels");
+    for (const std::string& label : task.labels) line(label, "a label");
     std::vector<std::string> sorted = task.labels;
     std::sort(sorted.begin(), sorted.end());
     demand(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), "labels repeat");
@@ -145,7 +153,7 @@ Manifest read_manifest(std::string_view text) {
         {"format", "name", "edgefm", "task", "variants", "golden", "lineage", "recipe", "versions", "refused", "entries"});
     check_canonical(json, text);
     Manifest manifest;
-    manifest.name = fields.string("name");
+    manifest.name = line(fields.string("name"), "the name");
     fields.string("edgefm");
     manifest.task = read_task(fields["task"]);
     for (const Json& each : fields["variants"].array("variants")) manifest.variants.push_back(read_variant(each));
@@ -159,7 +167,7 @@ Manifest read_manifest(std::string_view text) {
     if (const Json* value = fields.find("versions")) {
         for (const auto& [_, version] : value->object("versions")) version.string("versions");
     }
-    if (const Json* value = fields.value("refused")) manifest.refused = value->string("refused");
+    if (const Json* value = fields.value("refused")) manifest.refused = line(value->string("refused"), "refused");
     if (const Json* value = fields.find("entries")) {
         for (const auto& [name, entry] : value->object("entries")) manifest.entries.push_back(read_entry(name, entry));
     }

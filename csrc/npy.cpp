@@ -19,6 +19,8 @@ std::string_view behind(std::string_view header, std::string_view key) {
     return header.substr(at + key.size());
 }
 
+constexpr int64_t kLongest = int64_t{1} << 40;  // of a side: an array without elements may state any
+
 std::vector<int64_t> read_shape(std::string_view text) {
     std::vector<int64_t> shape;
     const size_t end = text.find(')');
@@ -26,7 +28,7 @@ std::vector<int64_t> read_shape(std::string_view text) {
     for (size_t at = 0; at < end;) {
         int64_t side = 0;
         const auto read = std::from_chars(text.data() + at, text.data() + end, side);
-        demand(read.ec == std::errc() && side >= 0, "an array's shape is no list of sizes");
+        demand(read.ec == std::errc() && side >= 0 && side <= kLongest, "an array's shape is no list of sizes");
         shape.push_back(side);
         at = static_cast<size_t>(read.ptr - text.data());
         while (at < end && (text[at] == ',' || text[at] == ' ')) ++at;

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "float_environment.h"
 #include "isa/preprocess_kernels.h"
 
 namespace edgefm {
@@ -126,6 +127,7 @@ class Job {
 
     // Works on blocks until none is left. `scratch` holds zeros.
     void run(float* scratch, std::vector<const float*>& window) noexcept {
+        const PlainFloats plain;  // a new thread has its maker's
         const size_t size = static_cast<size_t>(spec_.size);
         for (;;) {
             const size_t begin = next_.fetch_add(rows_, std::memory_order_relaxed);
@@ -240,6 +242,7 @@ void preprocess(const PreprocessSpec& spec, const Pixels& pixels, int threads, I
     if (!wrong.empty()) throw std::invalid_argument(wrong);
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
 
+    const PlainFloats plain;
     Job job(spec, pixels, isa, out);
     threads = static_cast<int>(
         std::min<size_t>({static_cast<size_t>(threads), static_cast<size_t>(spec.size), 1 + job.work() / kSamplesPerThread}));

@@ -48,7 +48,7 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OPENBLAS_NUM_THRE
 "$python" -m pytest -q --capture=sys -p no:cacheprovider tests/runtime/test_preprocess_native.py tests/runtime/test_png16.py \
     tests/native/test_sha256.py tests/native/test_json.py tests/native/test_bundle.py tests/native/test_bundle_manifest.py \
     tests/native/test_rows.py tests/native/test_linear_int8.py tests/native/test_linear_fp32.py tests/native/test_attention.py \
-    tests/native/test_capi.py tests/native/test_capi_errors.py -k "not and_is_small" "$@"
+    tests/native/test_capi.py tests/native/test_capi_errors.py tests/native/test_golden.py -k "not and_is_small" "$@"
 # Of the encoder: every kind of model, with widths and tokens that fill no vector, splits, and hostile files. The plain loops are
 # left out, they would take minutes; so is what measures memory.
 "$python" -m pytest -q --capture=sys -p no:cacheprovider tests/native/test_vit_encoder.py tests/native/test_vit_files.py \

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "decide.h"
+#include "shortened.h"
 
 namespace edgefm {
 namespace {
@@ -21,7 +22,7 @@ const Variant& choose(const Manifest& manifest, const std::string& asked) {
     std::string there;
     for (const Variant& variant : manifest.variants) there += (there.empty() ? "" : ", ") + variant.name;
     throw Failure(EDGEFM_ERROR_VARIANT, "it has no variant " +
-                                            (asked.empty() ? "native-int8 or native-fp32" : asked.substr(0, 40)) +
+                                            (asked.empty() ? "native-int8 or native-fp32" : std::string(shortened(asked, 40))) +
                                             " that this library runs; it holds " + there);
 }
 
@@ -48,8 +49,9 @@ Isa preparation() try {
     throw Failure(EDGEFM_ERROR_ARGUMENT, std::string("EDGEFM_ISA: ") + error.what());
 }
 
-void demand_finite(const float* values, size_t count, const char* what) {
-    if (std::all_of(values, values + count, [](float value) { return std::isfinite(value); })) return;
+template <typename Number>
+void demand_finite(const Number* values, size_t count, const char* what) {
+    if (std::all_of(values, values + count, [](Number value) { return std::isfinite(value); })) return;
     throw Failure(EDGEFM_ERROR_ANSWER, std::string("the model's ") + what + " are not finite; do not use this answer");
 }
 
@@ -96,6 +98,7 @@ void Session::decide_one(const float* logits, size_t number, const edgefm_output
     demand_finite(logits, count, "logits");
     std::vector<double> likely(count);
     probabilities(logits, task, likely.data());
+    demand_finite(likely.data(), count, "probabilities");
     if (outputs.logits != nullptr) std::copy(logits, logits + count, outputs.logits + number * count);
     if (outputs.probabilities != nullptr) {
         float* out = outputs.probabilities + number * count;
@@ -121,6 +124,7 @@ void Session::predict(const std::vector<Pixels>& pixels, const edgefm_outputs& o
         out.heat = outputs.heat != nullptr ? outputs.heat + done * cells : nullptr;
         encoder_->run(prepared.data(), static_cast<int>(count), out);
         if (out.embedding != nullptr) demand_finite(out.embedding, count * width, "embedding's values");
+        if (out.heat != nullptr) demand_finite(out.heat, count * cells, "heat map's values");
         for (size_t i = 0; i < count && classes != 0; ++i) decide_one(logits.data() + i * classes, done + i, outputs);
     }
 }

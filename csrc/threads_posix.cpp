@@ -1,9 +1,14 @@
+#include <unistd.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "float_environment.h"
 #include "threads.h"
 
 namespace edgefm {
@@ -59,6 +64,7 @@ struct Team::State {
     explicit State(int count) : count(count) {}
 
     const int count;
+    const pid_t process = getpid();
     Turn start, meeting;
     std::atomic<int> arrived{0};
     bool over = false;  // written before `start` advances, as the two below
@@ -77,11 +83,18 @@ struct Team::State {
         }
     }
 
+    bool is_here() const { return count == 1 || process == getpid(); }
+
+    void act(int thread) {
+        const PlainFloats plain;  // a new thread has its maker's
+        work(context, thread);
+    }
+
     void serve(int thread) {
         for (uint64_t before = 0;; before++) {
             start.wait(before);
             if (over) return;
-            work(context, thread);
+            act(thread);
             meet();
         }
     }
@@ -99,14 +112,27 @@ Team::Team(int count) : state_(new State(count < 1 ? 1 : count)) {
         for (int thread = 1; thread < state_->count; thread++) {
             state_->threads.emplace_back([state = state_.get(), thread] { state->serve(thread); });
         }
+    } catch (const std::system_error& error) {
+        state_->end();
+        throw NoThreads("cannot start " + std::to_string(count) + " threads (" + error.code().message() + ")");
     } catch (...) {
         state_->end();
         throw;
     }
 }
 
+// In a fork nobody can wait for the threads: what they left behind stays until the process ends.
 Team::~Team() {
-    state_->end();
+    if (state_->is_here()) {
+        state_->end();
+    } else {
+        (void)state_.release();
+    }
+}
+
+void Team::demand_here() const {
+    if (state_->is_here()) return;
+    throw OtherProcess("its threads belong to the process that this one was forked from; open the model anew in this one");
 }
 
 int Team::count() const {
@@ -117,7 +143,7 @@ void Team::run(void (*work)(void*, int), void* context) {
     state_->work = work;
     state_->context = context;
     state_->start.advance();
-    work(context, 0);
+    state_->act(0);
     state_->meet();
 }
 

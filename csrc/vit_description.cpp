@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "excerpt.h"
+#include "shortened.h"
 
 namespace edgefm {
 namespace {
@@ -38,7 +38,7 @@ int word(const Json& object, const char* key, std::initializer_list<const char*>
         if (found == each) return index;
         all += (index++ == 0 ? "" : ", ") + std::string(each);
     }
-    refuse(std::string(key) + " is \"" + excerpt(found, 40) + "\"", "one of " + all);
+    refuse(std::string(key) + " is \"" + std::string(shortened(found, 40)) + "\"", "one of " + all);
 }
 
 void only(const Json& object, const char* what, size_t count) {

@@ -3,24 +3,31 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "excerpt.h"
+#include "shortened.h"
 #include "vit_state.h"
 
 namespace edgefm {
 namespace {
 
 constexpr int kMostThreads = 256, kMostImages = 4096;
+constexpr size_t kLargestJson = 1 << 20;  // a description of the most layers takes half of it
 
 int within(int value, int most, const char* what) {
     if (value >= 1 && value <= most) return value;
     throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected 1 to " + std::to_string(most));
 }
 
+Json parsed(const char* json, size_t size) {
+    if (size <= kLargestJson) return Json::parse(json, size);
+    throw std::invalid_argument("encoder.json: " + std::to_string(size) + " bytes; expected at most " +
+                                std::to_string(kLargestJson));
+}
+
 const Kernels& table(const std::string& isa) {
     if (isa.empty()) return best_kernels();
     const Kernels* found = kernels(isa.c_str());
-    if (found == nullptr) throw std::invalid_argument("this processor or this build has no kernels " + excerpt(isa, 40));
-    return *found;
+    if (found != nullptr) return *found;
+    throw std::invalid_argument("this processor or this build has no kernels " + std::string(shortened(isa, 40)));
 }
 
 }  // namespace
@@ -43,7 +50,7 @@ Encoder::State::State(const Json& json, const uint8_t* bytes, size_t size, int t
 
 Encoder::Encoder(const char* json, size_t json_size, const uint8_t* weights, size_t size, int threads, int images,
                  const std::string& isa)
-    : state_(new State(Json::parse(json, json_size), weights, size, threads, images, table(isa))) {}
+    : state_(new State(parsed(json, json_size), weights, size, threads, images, table(isa))) {}
 
 Encoder::~Encoder() = default;
 
@@ -60,6 +67,7 @@ int64_t Encoder::bytes() const {
 }
 
 void Encoder::run(const float* prepared, int count, const EncoderOutputs& out, double* seconds) const {
+    state_->team.demand_here();  // before the lock, which a thread that a fork left behind may hold
     const std::lock_guard<std::mutex> held(state_->turn);
     const VitDescription& d = state_->description;
     for (int done = 0; done < count; done += state_->images) {

@@ -35,8 +35,8 @@ class Encoder {
     // json: `encoder.json`; weights: `encoder.bin`, 64-byte aligned, read in
     // place. `threads` >= 1, `images` the most per pass. Every offset and size is
     // checked against `size` before it is believed. Throws std::invalid_argument
-    // with what was found and what was expected; std::bad_alloc. `isa`: a table's
-    // name, "" for the best.
+    // with what was found and what was expected; std::bad_alloc; NoThreads
+    // (threads.h). `isa`: a table's name, "" for the best.
     Encoder(const char* json, size_t json_size, const uint8_t* weights, size_t size, int threads, int images,
             const std::string& isa = "");
     ~Encoder();
@@ -47,8 +47,8 @@ class Encoder {
     const char* isa() const;
     int64_t bytes() const;  // of activations and scratch memory, made once; weights are not among them
 
-    // prepared: float32 [N, C, S, S]. Allocates nothing, throws nothing. Any N:
-    // passes of `images` at most. `seconds`: [threads, 8] to which the time of
+    // prepared: float32 [N, C, S, S]. Allocates nothing. Throws OtherProcess
+    // (threads.h), nothing else. Any N: passes of `images` at most. `seconds`: [threads, 8] to which the time of
     // each phase is added (`Phase` of vit_state.h), or null.
     void run(const float* prepared, int count, const EncoderOutputs& out, double* seconds = nullptr) const;
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <utility>
 
-#include "excerpt.h"
 #include "int8_check.h"
+#include "shortened.h"
 
 namespace edgefm {
 namespace {
@@ -70,14 +70,15 @@ class Tensors {
         for (size_t i = 1; i < places.size(); i++) {
             const std::string& before = *places[i - 1].second;
             if (entries_.at(before).end > places[i].first) {
-                wrong(*places[i].second, "shares bytes with " + excerpt(before, 80), "one after the other");
+                wrong(*places[i].second, "shares bytes with " + std::string(shortened(before, 80)), "one after the other");
             }
         }
     }
 
   private:
     [[noreturn]] static void wrong(const std::string& name, const std::string& found, const std::string& expected) {
-        throw std::invalid_argument("encoder.json: tensor " + excerpt(name, 80) + " " + found + "; expected " + expected);
+        throw std::invalid_argument("encoder.json: tensor " + std::string(shortened(name, 80)) + " " + found + "; expected " +
+                                    expected);
     }
 
     // The shape is made of numbers that `read_description` has bounded, so its product cannot overflow.
@@ -85,7 +86,7 @@ class Tensors {
         const auto found = entries_.find(name);
         if (found == entries_.end()) wrong(name, "is missing", text(shape));
         Entry& entry = found->second;
-        if (entry.dtype != dtype) wrong(name, "is " + excerpt(entry.dtype, 40), dtype);
+        if (entry.dtype != dtype) wrong(name, "is " + std::string(shortened(entry.dtype, 40)), dtype);
         if (entry.shape != shape) wrong(name, "has the shape " + text(entry.shape), text(shape));
         int64_t length = item;
         for (const int64_t each : shape) length *= each;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string_view>
+#include <vector>
 
 #include "canonical.h"
 #include "include/edgefm.h"
@@ -49,9 +50,20 @@ void ask(edgefm_session* session) {
     image.height = 2;
     image.channels = 1;
     image.bits = 16;
-    edgefm_outputs nothing = {};
-    nothing.struct_size = sizeof nothing;
-    edgefm_predict(session, &image, 1, &nothing, nullptr);
+    // Rooms of just the size, so that one value too many is seen.
+    const size_t labels = static_cast<size_t>(about.labels_count), side = static_cast<size_t>(about.heat_side);
+    std::vector<float> logits(labels), probabilities(labels), heat(side * side);
+    std::vector<float> embedding(static_cast<size_t>(about.embedding_size));
+    std::vector<uint8_t> decisions(labels);
+    edgefm_outputs outputs = {};
+    outputs.struct_size = sizeof outputs;
+    outputs.logits = labels != 0 ? logits.data() : nullptr;
+    outputs.probabilities = labels != 0 ? probabilities.data() : nullptr;
+    outputs.decisions = labels != 0 ? decisions.data() : nullptr;
+    outputs.embedding = embedding.data();
+    outputs.heat = side != 0 ? heat.data() : nullptr;
+    const edgefm_status status = edgefm_predict(session, &image, 1, &outputs, nullptr);
+    if (status == EDGEFM_ERROR_ARGUMENT || status == EDGEFM_ERROR_INTERNAL) std::abort();
     edgefm_check(session, nullptr);
 }
 
@@ -60,7 +72,7 @@ void ask(edgefm_session* session) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     edgefm_options options = {};
     options.struct_size = sizeof options;
-    options.threads = 1;
+    options.threads = size % 2 == 0 ? 1 : 2;
     options.allow_refused = 1;
     edgefm_error error = {};
     error.struct_size = sizeof error;

@@ -16,11 +16,15 @@
  * Ownership. What the caller passes stays the caller's and is not kept, except the bytes of edgefm_open_memory. What the
  * library hands out (session, texts of a description) belongs to the session and ends with edgefm_close.
  *
- * Threads. There is no global state. Any function may be called from any thread. One session may be used from several threads
- * at once: their answers are the same as one after the other, and the model itself takes them in turns. Only edgefm_close must
- * be the last call on its session. One `edgefm_error` serves one thread at a time.
+ * Threads. There is no global state, but that opening reads the environment variable EDGEFM_ISA, which may cap the instruction
+ * set (`isa` of the description says what runs): do not change the environment from another thread meanwhile. Any function may
+ * be called from any thread. One session may be used from several threads at once: their answers are the same as one after the
+ * other, and the model itself takes them in turns. Only edgefm_close must be the last call on its session. One `edgefm_error`
+ * serves one thread at a time. A fork does not take threads along: in a child process a session of several threads answers
+ * EDGEFM_ERROR_ARGUMENT and may only be closed; open sessions after the fork.
  *
- * The same image gives the same bits, whatever the number of threads and the other images of the call. */
+ * The same image gives the same bits, whatever the number of threads, the other images of the call, and the rounding mode or
+ * traps of the calling thread, which are put aside during a call and are as before after it. */
 #ifndef EDGEFM_H
 #define EDGEFM_H
 
@@ -47,7 +51,7 @@ EDGEFM_API const char* edgefm_version(void);
 typedef int32_t edgefm_status;
 enum {
     EDGEFM_OK = 0,
-    EDGEFM_ERROR_ARGUMENT = 1, /* a null pointer, a size that is too small, a number out of range */
+    EDGEFM_ERROR_ARGUMENT = 1, /* a null pointer, a wrong size, a number out of range, a session of the parent process */
     EDGEFM_ERROR_FILE = 2,     /* the file is absent, empty, no file, or may not be read */
     EDGEFM_ERROR_BUNDLE = 3,   /* not a bundle, damaged anywhere, or a model in it that cannot be run */
     EDGEFM_ERROR_NEWER = 4,    /* a bundle of a format that this library does not know: use a newer library */
@@ -55,8 +59,8 @@ enum {
     EDGEFM_ERROR_VARIANT = 6,  /* no native variant in it, or not the one asked for */
     EDGEFM_ERROR_IMAGE = 7,    /* these pixels cannot be prepared */
     EDGEFM_ERROR_ANSWER = 8,   /* the model's answer is not finite: do not use it */
-    EDGEFM_ERROR_GOLDEN = 9,   /* edgefm_check: this machine does not compute what the bundle says */
-    EDGEFM_ERROR_MEMORY = 10,  /* not enough memory */
+    EDGEFM_ERROR_GOLDEN = 9,   /* edgefm_check: this machine does not compute what the bundle says, or it says nothing */
+    EDGEFM_ERROR_MEMORY = 10,  /* not enough memory, or no more threads can be started */
     EDGEFM_ERROR_INTERNAL = 11 /* a fault of EdgeFM */
 };
 
@@ -70,7 +74,8 @@ typedef struct edgefm_session edgefm_session;
 
 typedef struct {
     size_t struct_size;
-    int32_t threads;       /* of preparation, model and the check of the file; 0: one per processor that the process may use */
+    int32_t threads;       /* of preparation, model and the check of the file; 0: as many as the process may use at once, by its
+                            * affinity and its control group's quota */
     int32_t images;        /* most images that run through the model together, each needs memory of its own; 0: one */
     int32_t allow_refused; /* not 0: open a bundle that a gate refused, to look at it */
     const char* variant;   /* "native-int8" or "native-fp32"; NULL: int8 if the bundle has it, else fp32 */
@@ -124,7 +129,11 @@ typedef struct {
     int32_t bits;     /* of a stored sample: 8 or 16. 9 to 15 significant bits are stored in 16, in this machine's byte order */
 } edgefm_image;
 
-/* Where an answer goes: NULL for what is not wanted, else room for all images of the call, one after the other. */
+/* Where an answer goes: NULL for what is not wanted, else room for all images of the call, one after the other. Asking for what
+ * the model does not have (K or heat_side is 0) is an error.
+ *
+ * Decisions are made of probabilities in double, before these are rounded to float: do not make them anew from the floats. Sets
+ * of labels (`conformal` of the bundle) are not made here: edgefm.Session in Python has them. */
 typedef struct {
     size_t struct_size;
     float* logits;        /* [count, K] */
@@ -139,8 +148,9 @@ EDGEFM_API edgefm_status edgefm_predict(edgefm_session* session, const edgefm_im
                                         const edgefm_outputs* outputs, edgefm_error* error);
 
 /* Runs the bundle's golden inputs (generated pictures with expected outputs) and compares, as the Python runtime does before it
- * first uses a variant: fp32 within 0.001, int8 within 0.05 of probability and 0.01 of the embedding's cosine of what its graph
- * gave when it was made, or 0.25 and 0.1 of the fp32 model. One predict per golden input, so for a device's self-test. */
+ * first uses a variant: fp32 within 0.001, int8 within 0.05 of probability and 0.01 of the embedding's cosine of what native
+ * int8 itself answered where the bundle was made ("native-int8.logits"), or, where it does not say, 0.25 and 0.1 of the fp32
+ * model. A bundle without anything to compare with is an error. One predict per golden input, so for a device's self-test. */
 EDGEFM_API edgefm_status edgefm_check(edgefm_session* session, edgefm_error* error);
 
 #ifdef __cplusplus

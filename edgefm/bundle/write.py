@@ -5,6 +5,7 @@ Not a collector: what belongs into a bundle is the business of `export` and `qua
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -33,7 +34,8 @@ def write_bundle(
 
     Args:
         path: the new file. It is replaced only with `force`, and only by a complete one.
-        manifest: what is inside; its `entries` are filled in here.
+        manifest: what is inside; its `entries` are filled in here. Line breaks and the like in `refused` become spaces, since
+            they may be another program's words.
         preprocess: goes into `preprocess.json`; `labels.json` is made of the manifest's task.
         entries: archive name to content. A `Path` is streamed, read twice, and must not change meanwhile.
 
@@ -52,7 +54,8 @@ def write_bundle(
     listed = dict(sorted({**entries, **own}.items()))
     check_names([MANIFEST, *listed])
     measured = {name: measure(source) for name, source in listed.items()}
-    data, manifest = encode(msgspec.structs.replace(manifest, entries=measured))
+    refused = None if manifest.refused is None else re.sub(r"[\x00-\x1f\x7f]+", " ", manifest.refused)
+    data, manifest = encode(msgspec.structs.replace(manifest, entries=measured, refused=refused))
     check_references(manifest)
     return assemble(path, data, listed, measured, force=force)
 

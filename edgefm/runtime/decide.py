@@ -13,7 +13,7 @@ from ..spec.task import Task
 
 
 def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
-    """softmax(z / T), or sigmoid(z / T) for a multilabel task, in float64; no finite logit overflows.
+    """softmax(z / T), or sigmoid(z / T) for a multilabel task, in float64; no finite logit overflows unless z / T does.
 
     Args:
         logits: z, any float dtype, `[N, K]`, K = number of labels.
@@ -23,7 +23,7 @@ def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
         float64 `[N, K]`, each in [0, 1]; rows sum to 1 unless the task is multilabel.
 
     Raises:
-        InputError: a logit is infinite or not a number, another shape, or an embedding task, which has none.
+        InputError: a logit or a probability is infinite or not a number, another shape, or an embedding task.
     """
     _check(logits, task, "logits")
     if not np.isfinite(logits).all():
@@ -33,12 +33,20 @@ def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
             expected="finite numbers",
             do="do not use this answer; try another variant",
         )
-    z = logits.astype(np.float64) / task.temperature
-    if task.kind == "multilabel":
-        small = np.exp(-np.abs(z))
-        return np.where(z >= 0, 1.0, small) / (1.0 + small)
-    powers = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = logits.astype(np.float64) / task.temperature
+        if task.kind == "multilabel":
+            small = np.exp(-np.abs(z))
+            return np.where(z >= 0, 1.0, small) / (1.0 + small)
+        powers = np.exp(z - z.max(axis=1, keepdims=True))
+        found = np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"the temperature {task.temperature:g} makes these logits infinite",
+            expected="probabilities that are finite",
+            do="do not use this answer; make the bundle with another temperature",
+        )
+    return found
 
 
 def decisions(probabilities: np.ndarray, task: Task) -> np.ndarray:

@@ -54,6 +54,8 @@ def check_golden(
             own = key in golden.outputs
             member = golden.outputs[key if own else name]
             expected = _array(bundle, member)[None]
+            if expected.dtype != np.float32 or not np.isfinite(expected).all():
+                raise BundleError(f"{member} holds {expected.dtype} or values that are not finite", expected="finite float32")
             if expected.shape != output.shape:
                 raise BundleError(f"{member} has the shape {list(expected.shape[1:])}", expected=f"{list(output.shape[1:])}")
             bounds = (EXACT, None) if precision == "fp32" else OWN if own else GROSS

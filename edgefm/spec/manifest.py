@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from .task import Task
+from .task import Line, Task
 
 FORMAT = 1
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # `$` would let a line break pass
@@ -110,7 +110,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     format: Annotated[int, Meta(ge=1)] = FORMAT
-    name: str
+    name: Line
     edgefm: str
     task: Task
     variants: tuple[Variant, ...]
@@ -118,5 +118,5 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     lineage: tuple[Ancestor, ...] = ()
     recipe: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    refused: str | None = None
+    refused: Line | None = None
     entries: dict[str, Entry] = {}

@@ -25,6 +25,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "embedding"]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z")]  # no control character: C's strings end at U+0000
 
 
 class Conformal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,7 +47,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     kind: TaskKind
-    labels: tuple[str, ...] = ()
+    labels: tuple[Line, ...] = ()
     thresholds: tuple[Probability, ...] = ()
     temperature: Annotated[float, Meta(gt=0.0)] = 1.0
     conformal: Conformal | UnsetType = UNSET

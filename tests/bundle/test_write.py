@@ -40,6 +40,19 @@ NAME = st.one_of(
 SIZE = st.sampled_from([0, 1, 63, 64, 65, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK]) | st.integers(0, 300)
 
 
+def test_a_reason_of_several_lines_becomes_one_and_a_name_of_several_is_refused(tmp_path: Path) -> None:
+    refused = msgspec.structs.replace(EMBEDDING, refused="too many flips:\n\t\x1b[31m3 %\0")
+    write_bundle(tmp_path / "refused.efm", refused, PREPROCESS, GRAPH)
+    with open_bundle(tmp_path / "refused.efm") as bundle:
+        assert bundle.manifest.refused == "too many flips: [31m3 % "
+    for wrong in (
+        msgspec.structs.replace(EMBEDDING, name="a\nb"),
+        msgspec.structs.replace(EMBEDDING, task=make_task("binary", ("no", "y\0es"))),
+    ):
+        with pytest.raises(InputError, match="cannot be written"):
+            write_bundle(tmp_path / "wrong.efm", wrong, PREPROCESS, GRAPH)
+
+
 @settings(max_examples=60, deadline=None)
 @given(sizes=st.dictionaries(NAME, SIZE, max_size=8))
 def test_whatever_is_written_is_read_back_aligned_and_whole(

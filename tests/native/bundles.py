@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
-from edgefm.bundle import write_bundle
+from edgefm.bundle import open_bundle, write_bundle
 from edgefm.export.golden import golden, golden_entries
 from edgefm.export.native import native_entries
 from edgefm.models import LoadedModel
@@ -57,6 +59,16 @@ def write_native(
         variants.append(variant)
         entries |= files
     write_bundle(path, new_manifest(kind, task, tuple(variants), listed, refused), model.preprocess, entries, force=True)
+
+
+def rewrite(path: Path, source: Path, entries: Mapping[str, bytes] = {}, **changes: Any) -> Path:
+    """Write the bundle again with other members and fields of the manifest, all hashes right. Returns `path`."""
+    with open_bundle(source) as bundle:
+        kept = {name: bytes(bundle.view(name)) for name in bundle.manifest.entries}
+        manifest, preprocess = msgspec.structs.replace(bundle.manifest, **changes), bundle.preprocess
+    own = ("labels.json", "preprocess.json")
+    write_bundle(path, manifest, preprocess, {k: v for k, v in {**kept, **entries}.items() if k not in own}, force=True)
+    return path
 
 
 def pictures(seed: int = 0) -> list[np.ndarray]:

@@ -52,6 +52,14 @@ class Probe:
         self._out = ctypes.create_string_buffer(1 << 20)
         self.has_sha_ni = bool(self._functions.probe_has_sha_ni())
 
+    def cgroup_quota(self, root: Path, membership: str) -> float | None:
+        self._functions.probe_cgroup_quota.restype = ctypes.c_double
+        found = float(self._functions.probe_cgroup_quota(os.fsencode(root), membership.encode()))
+        return None if found < 0 else found
+
+    def usable_processors(self) -> int:
+        return int(self._functions.probe_usable_processors())
+
     def sha256(self, data: bytes, *, piece: int = 1 << 62, portable: bool = False) -> str:
         digest = ctypes.create_string_buffer(32)
         self._functions.probe_sha256(data, _size(len(data)), _size(piece), portable, digest)

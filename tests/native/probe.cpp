@@ -7,6 +7,7 @@
 #include "bundle.h"
 #include "canonical.h"
 #include "json.h"
+#include "processors.h"
 #include "sha256.h"
 
 namespace {
@@ -56,6 +57,15 @@ EXPORT void probe_sha256(const uint8_t* data, size_t size, size_t piece, int por
 
 EXPORT int probe_has_sha_ni() {
     return edgefm::best_sha256() != edgefm::portable_sha256();
+}
+
+// Below 0 for no limit.
+EXPORT double probe_cgroup_quota(const char* root, const char* membership) {
+    return edgefm::cgroup_quota(root, membership).value_or(-1.0);
+}
+
+EXPORT int probe_usable_processors() {
+    return edgefm::usable_processors();
 }
 
 EXPORT int probe_json(const char* text, size_t size, char* out) try {

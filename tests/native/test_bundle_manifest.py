@@ -17,7 +17,8 @@ from .test_bundle import agree
 TASKS = [
     (Task(kind="embedding"), True),
     (Task(kind="multiclass", labels=("a", "b", "c"), conformal=Conformal(coverage=0.9, quantile=0.25)), True),
-    (Task(kind="multilabel", labels=('\x01\x1f\t"\\/',), thresholds=(1.0,), temperature=3.0), True),
+    (Task(kind="multilabel", labels=('"\\/ \x80\u2028\U0001f600',), thresholds=(1.0,), temperature=3.0), True),
+    *((Task(kind="multilabel", labels=(f"a{c}b",), thresholds=(1.0,)), False) for c in "\0\x01\t\n\x1f\x7f"),
 ]
 
 
@@ -43,6 +44,10 @@ CHANGES = {
     "an unknown field of an entry": lambda m: m["entries"]["card.md"].update(new=1),
     "an unknown field of an ancestor": lambda m: m["lineage"][0].update(new=1),
     "an unknown field of a golden input": lambda m: m["golden"][0].update(new=1),
+    "a name with a zero": lambda m: m.update(name="tiny\0"),
+    "a name with a line break": lambda m: m.update(name="tiny\n"),
+    "refused with a zero": lambda m: m.update(refused="\0why"),
+    "refused with an escape": lambda m: m.update(refused="a\x1b[2Jb"),
     "no name": lambda m: m.pop("name"),
     "no edgefm": lambda m: m.pop("edgefm"),
     "no task": lambda m: m.pop("task"),
@@ -86,7 +91,9 @@ CHANGES = {
     "an ancestor's hash in capitals": lambda m: m["lineage"][0].update(sha256="A" * 64),
     "an ancestor's hash with a line break": lambda m: m["lineage"][0].update(sha256="0" * 64 + "\n"),
     "an ancestor's hash null": lambda m: m["lineage"][0].update(sha256=None),
-    "a recipe of anything": lambda m: m.update(recipe={"a": [1, None, {"b": True}], "ü": 1e-9, "big": 2**62}),
+    "a recipe of anything": lambda m: m.update(
+        recipe={"a": [1, None, {"b": True}], "ü\0": 1e-9, "big": 2**62, "c": "\x01\t\x1f\x7f"}
+    ),
     "a recipe that is a list": lambda m: m.update(recipe=[]),
     "versions of numbers": lambda m: m.update(versions={"onnx": 1}),
     "refused": lambda m: m.update(refused="too many flips"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 import io
 from ctypes import byref, c_size_t, c_void_p, sizeof
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from edgefm.bundle import open_bundle, write_bundle
+from edgefm.bundle import open_bundle
+from edgefm.export.golden import npy
 
 from ..bundle.forge import forge, manifest_of
 from ..bundle.make_format1 import FIXTURE
 from . import capi
-from .bundles import BINARY, MULTICLASS, pictures, write_native
+from .bundles import BINARY, MULTICLASS, TASKS, pictures, rewrite, write_native
 from .capi import Description, Error, Failed, Image, Options, Outputs, image_of
 
 
@@ -53,7 +56,6 @@ def test_a_refused_bundle_is_opened_only_where_that_is_allowed(edgefm_c, tmp_pat
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"pixels": None}, "empty"),
         ({"width": 0}, "empty"),
         ({"height": -1}, "empty"),
         ({"width": 2**40}, "longer"),
@@ -102,6 +104,7 @@ def test_null_pointers_and_numbers_out_of_range_are_arguments(edgefm_c, bundles)
         ("predict", session.handle, None, one, byref(Outputs())),
         ("predict", session.handle, byref(picture), one, None),
         ("predict", session.handle, byref(picture), c_size_t(2**63), byref(Outputs())),
+        ("predict", session.handle, byref(Image(width=30, height=20, channels=1, bits=8)), one, byref(Outputs())),
     ):
         fails(capi.ARGUMENT, lambda name=name, arguments=arguments: edgefm_c.call(name, *arguments))
     edgefm_c.functions.edgefm_close(None)
@@ -146,7 +149,7 @@ def test_a_struct_of_a_newer_program_is_taken_unless_it_wants_what_is_unknown(ed
         assert (larger.more, larger.known.struct_size) == (1, sizeof(Larger)), "what is unknown is left alone"
     else:
         fails(capi.ARGUMENT, lambda: call(larger), "use a newer one")
-    for size in (0, 7, sizeof(kind) - 1, 2**63):
+    for size in (0, 7, sizeof(kind) - 1, sizeof(kind) + 1, sizeof(kind) + 4, 2**63):
         larger.known.struct_size = size
         if not (kind is Description and size > sizeof(kind)):
             fails(capi.ARGUMENT, lambda: call(larger), "struct_size")
@@ -183,18 +186,57 @@ def test_a_long_message_is_cut_at_the_end_of_a_character(edgefm_c, tmp_path):
         assert 480 < len(caught.value.message.encode()) < 500
 
 
+def test_a_path_that_is_no_text_is_named_as_far_as_it_goes(edgefm_c):
+    error = Error()
+    status = edgefm_c.functions.edgefm_open(b"/\x80" + b"\x80" * 700, None, byref(c_void_p()), byref(error))
+    assert status == capi.FILE
+    assert len(error.message) > 480
+
+
+def test_an_unknown_word_is_cut_at_the_end_of_a_character(edgefm_c, bundles):
+    with pytest.raises(Failed, match="no variant x") as caught:
+        edgefm_c.open(bundles["binary"], variant=b"x" + "ö".encode() * 40)
+    assert caught.value.message.count("ö") == 19
+
+
+MEMBER = "variants/native-fp32/encoder.bin"
+
+
+def with_weights(path: Path, source: Path, change) -> Path:
+    """The bundle with its fp32 weights, unsigned 8-bit, changed in place."""
+    with open_bundle(source) as bundle:
+        weights = np.frombuffer(bundle.view(MEMBER), np.uint8).copy()
+    change(weights)
+    return rewrite(path, source, {MEMBER: weights.tobytes()})
+
+
 def test_an_answer_that_is_not_finite_is_an_error(edgefm_c, bundles, tmp_path):
-    with open_bundle(bundles["binary"]) as bundle:
-        entries = {name: bytes(bundle.view(name)) for name in bundle.manifest.entries}
-        manifest, preprocess = bundle.manifest, bundle.preprocess
-    weights = bytearray(entries["variants/native-fp32/encoder.bin"])
-    weights[-64:-56] = np.array([np.nan, np.inf], np.float32).tobytes()  # the head's bias is the last tensor
-    entries["variants/native-fp32/encoder.bin"] = bytes(weights)
-    kept = {name: data for name, data in entries.items() if name not in ("labels.json", "preprocess.json")}
-    write_bundle(tmp_path / "nan.efm", manifest, preprocess, kept)
-    session = edgefm_c.open(tmp_path / "nan.efm", variant=b"native-fp32")
+    def spoil(weights: np.ndarray) -> None:  # the head's bias is the last tensor
+        weights[-64:-56].view(np.float32)[:] = np.nan, np.inf
+
+    session = edgefm_c.open(with_weights(tmp_path / "nan.efm", bundles["binary"], spoil), variant=b"native-fp32")
     fails(capi.ANSWER, lambda: session.predict(pictures()[0]), "logits are not finite")
     fails(capi.ANSWER, lambda: session.predict(pictures()[0], wanted=()))
+
+
+def test_a_heat_map_that_is_not_finite_is_an_error_where_nothing_else_is_wanted(edgefm_c, bundles, tmp_path):
+    def spoil(weights: np.ndarray) -> None:  # the class token is the first tensor
+        weights[:4].view(np.float32)[:] = np.nan
+
+    session = edgefm_c.open(with_weights(tmp_path / "nan.efm", bundles["embedding"], spoil), variant=b"native-fp32")
+    fails(capi.ANSWER, lambda: session.predict(pictures()[0], wanted=("heat",)), "heat map's values are not finite")
+    fails(capi.ANSWER, lambda: session.predict(pictures()[0], wanted=("embedding",)), "embedding's values are not finite")
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_a_temperature_that_makes_no_probabilities_makes_no_decision(edgefm_c, bundles, tmp_path, kind):
+    task = structs.replace(TASKS[kind], temperature=1e-320)
+    session = edgefm_c.open(rewrite(tmp_path / "cold.efm", bundles[kind], task=task))
+    if kind == "multilabel":
+        assert set(session.predict(pictures()[0])["probabilities"].ravel()) <= {0, 1}, "the sigmoid's limits"
+        return
+    for wanted in ((), ("logits",), ("decisions",)):
+        fails(capi.ANSWER, lambda wanted=wanted: session.predict(pictures()[0], wanted=wanted), "probabilities are not finite")
 
 
 @pytest.mark.parametrize(
@@ -202,19 +244,16 @@ def test_an_answer_that_is_not_finite_is_an_error(edgefm_c, bundles, tmp_path):
 )
 def test_check_refuses_a_machine_that_computes_something_else(edgefm_c, bundles, tmp_path, output, variant):
     with open_bundle(bundles["binary"]) as bundle:
-        entries = {name: bytes(bundle.view(name)) for name in bundle.manifest.entries}
-        manifest, preprocess = bundle.manifest, bundle.preprocess
-    kept = {name: data for name, data in entries.items() if name not in ("labels.json", "preprocess.json")}
-    member = manifest.golden[3].outputs[output]
-    buffer = io.BytesIO()
-    np.save(buffer, -np.load(io.BytesIO(kept[member])))
-    write_bundle(tmp_path / "other.efm", manifest, preprocess, {**kept, member: buffer.getvalue()})
+        golden = bundle.manifest.golden[3]
+        member = golden.outputs[output]
+        values = np.load(io.BytesIO(bundle.view(member)))
+    rewrite(tmp_path / "other.efm", bundles["binary"], {member: npy(-values)})
     session = edgefm_c.open(tmp_path / "other.efm", variant=variant)
-    reason = f"{output} off by .* for the golden input {manifest.golden[3].name}"
+    reason = f"{output} off by .* for the golden input {golden.name}"
     fails(capi.GOLDEN, lambda: edgefm_c.call("check", session.handle), reason)
     for array in (np.zeros(7, np.float32), np.zeros(2, np.float64)):
         buffer = io.BytesIO()
         np.save(buffer, array)
-        write_bundle(tmp_path / "other.efm", manifest, preprocess, {**kept, member: buffer.getvalue()}, force=True)
+        rewrite(tmp_path / "other.efm", bundles["binary"], {member: buffer.getvalue()})
         session = edgefm_c.open(tmp_path / "other.efm", variant=variant)
         fails(capi.BUNDLE, lambda session=session: edgefm_c.call("check", session.handle))

@@ -73,6 +73,20 @@ def test_it_prints_labels_and_probabilities_of_8_and_16_bits(example, bundle, tm
     assert np.abs(np.subtract(sixteen[1], found[1])).max() < 2e-3
 
 
+def test_lines_of_comment_in_a_picture_are_passed_over(example, bundle, picture, tmp_path):
+    head, data = b"P5\n80 60\n65535\n", picture.read_bytes()[15:]
+    assert picture.read_bytes() == head + data
+    for other in (
+        b"P5\n# CREATOR: a program, 1 2 3\n80 60\n65535\n",
+        b"P5 #\n#\n80#width\n\t60\n#\n# height\n 65535\n",
+    ):
+        (tmp_path / "comment.pgm").write_bytes(other + data)
+        assert run(example, bundle, tmp_path / "comment.pgm").stdout == run(example, bundle, picture).stdout
+    for other in (b"P5\n# no end", b"P5\n80 x 65535\n", b"P2\n80 60\n65535\n"):
+        (tmp_path / "comment.pgm").write_bytes(other + data)
+        assert "no PGM file" in run(example, bundle, tmp_path / "comment.pgm").stderr
+
+
 def test_it_says_what_is_wrong_on_stderr(example, bundle, picture, tmp_path):
     short = tmp_path / "short.pgm"
     short.write_bytes(picture.read_bytes()[:100])
@@ -128,9 +142,14 @@ def test_the_header_is_good_c_and_good_cxx_by_itself(root):
         subprocess.run([*command, root / "csrc" / "include" / "edgefm.h"], check=True)
 
 
-def test_threads_on_one_session_and_on_several_get_the_answers_of_one_thread(library, root, bundle, tmp_path):
-    program, source = tmp_path / "threads", root / "tests" / "native" / "threads.c"
-    link = [f"-L{library}", "-ledgefm", f"-Wl,-rpath,{library}", "-pthread"]
-    subprocess.run(["gcc", *STRICT, f"-I{root / 'csrc' / 'include'}", source, *link, "-o", program], check=True)
-    done = run(program, bundle)
-    assert (done.returncode, done.stdout) == (0, "all answers agree\n"), done.stderr
+@pytest.mark.parametrize(("program", "says"), [
+    ("threads", "all answers agree\n"),  # threads on one session and on several
+    ("floats", "all answers agree\n"),  # rounding modes, traps and denormals of the caller
+    ("fork", ""),  # sessions in a child process
+])  # fmt: skip
+def test_a_program_gets_the_answers_of_one_quiet_thread(library, root, bundle, tmp_path, program, says):
+    source, target = root / "tests" / "native" / f"{program}.c", tmp_path / program
+    link = [f"-L{library}", "-ledgefm", f"-Wl,-rpath,{library}", "-pthread", "-lm"]
+    subprocess.run(["gcc", *STRICT, f"-I{root / 'csrc' / 'include'}", source, *link, "-o", target], check=True)
+    done = run(target, bundle)
+    assert (done.returncode, done.stdout) == (0, says), done.stderr

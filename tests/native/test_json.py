@@ -56,6 +56,12 @@ def test_many_keys_take_no_quadratic_time(probe):
     assert len(json.loads(probe.json(text))) == 40_000
 
 
+def test_a_document_has_at_most_a_million_values(probe):
+    probe.json(b"[" + b"0," * 999_998 + b"0]")
+    with pytest.raises(ValueError, match=r"more than 1000000 values at byte \d+$"):
+        probe.json(b"[" + b"0," * 999_999 + b"0]")
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -204,3 +204,11 @@ def test_a_cut_description_is_refused_at_every_byte() -> None:
     for end in (*range(0, len(description), 97), len(description) - 1):
         with pytest.raises(ValueError):
             _native.Encoder(description[:end], weights, threads=1, images=1)
+
+
+def test_a_description_of_more_than_a_mebibyte_is_refused(written: tuple[dict[str, Any], np.ndarray]) -> None:
+    document, weights = written
+    text = json.dumps(document).encode()
+    _native.Encoder(text + b" " * ((1 << 20) - len(text)), weights, threads=1, images=1)
+    with pytest.raises(ValueError, match="1048577 bytes; expected at most 1048576"):
+        _native.Encoder(text + b" " * ((1 << 20) + 1 - len(text)), weights, threads=1, images=1)

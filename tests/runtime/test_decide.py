@@ -36,6 +36,18 @@ def test_a_logit_that_is_no_number_is_an_error_that_names_the_row(task: Task, ba
         probabilities(logits, task)
 
 
+@pytest.mark.parametrize("task", [BINARY, THREE])
+def test_a_temperature_that_leaves_no_probabilities_is_an_error(task: Task) -> None:
+    logits = np.ones((1, len(task.labels)), np.float32)
+    with np.errstate(all="raise"), pytest.raises(InputError, match=r"the temperature .* makes these logits infinite"):
+        probabilities(logits, msgspec.structs.replace(task, temperature=1e-320))
+
+
+def test_a_sigmoid_has_its_limits_at_any_temperature() -> None:
+    cold = msgspec.structs.replace(LABELS, temperature=1e-320)
+    assert probabilities(np.array([[1, 0, -1]], np.float32), cold).tolist() == [[1.0, 0.5, 0.0]]
+
+
 def test_a_probability_that_is_no_number_decides_nothing() -> None:
     with pytest.raises(InputError, match="outside 0 to 1"):
         decisions(np.array([[0.5, np.nan]]), BINARY)

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgefm.bundle import Bundle, open_bundle
-from edgefm.errors import ParityError
+from edgefm.errors import BundleError, ParityError
+from edgefm.export.golden import npy
 from edgefm.runtime.golden import EXACT, check_golden
 
 from .conftest import MakeBundle, golden_pixels, reference
@@ -59,6 +60,17 @@ def test_what_is_no_number_is_never_within(opened: Callable[..., Bundle], bad: f
     engine = Right(3, lambda outputs: {**outputs, name: np.full_like(outputs[name], bad)})
     with pytest.raises(ParityError, match=rf"{name} off by nan for the golden input grey8"):
         check_golden(engine, opened("multiclass"), precision)
+
+
+@pytest.mark.parametrize("values", [np.full(3, np.nan, np.float32), np.array([0, 1, np.inf], np.float32), np.zeros(3)])
+def test_expected_values_that_are_no_finite_floats_are_a_bad_bundle(
+    opened: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, values: np.ndarray
+) -> None:
+    bundle = opened("multiclass")
+    member, view = bundle.manifest.golden[0].outputs["logits"], bundle.view
+    monkeypatch.setattr(bundle, "view", lambda name: memoryview(npy(values)) if name == member else view(name))
+    with pytest.raises(BundleError, match="values that are not finite"):
+        check_golden(Right(3), bundle, "fp32")
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "embedding"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, scale: float, out: Tensor, lse: Ten
     if len({t.stride(2) for t in (q, k, v)}) > 1 or q.stride(2) < q.shape[3] or any(t.stride(3) != 1 for t in (q, k, v)):
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     batch, heads, tokens, width = q.shape
-    _team(torch.get_num_threads()).run(
+    _team(torch.get_num_threads(), os.getpid()).run(
         q=_strides(q),
         k=_strides(k),
         v=_strides(v),
@@ -32,7 +33,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, scale: float, out: Tensor, lse: Ten
 
 
 @cache
-def _team(threads: int) -> Any:
+def _team(threads: int, process: int) -> Any:
+    """Of this process: threads do not come along into a fork."""
     return _native.AttentionHeads(threads=threads)
 
 

@@ -5,6 +5,8 @@ Not a converter: the files are what `export` wrote (docs/native-format.md), and 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgefm import __version__, _native
@@ -34,6 +36,8 @@ class Native:
             self._encoder = _native.Encoder(bytes(description), weights, threads=threads, images=batch)
         except ValueError as error:
             raise BundleError(f"EdgeFM {__version__} cannot load {variant.name} ({error})", do="upgrade EdgeFM") from error
+        except RuntimeError as error:
+            raise InputError(f"{variant.name}: {error}", do="use fewer threads, or allow this process more") from error
         self.precision = precision
         self.grid, self.class_token = self._encoder.grid, self._encoder.class_token
         made = {"logits": self._encoder.classes, "embedding": self._encoder.embedding}
@@ -46,8 +50,12 @@ class Native:
             raise BundleError(f"{variant.name} takes {found} channels and pixels", expected=f"{[spec.channels, spec.size]}")
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Run prepared images, float32 `[N, C, S, S]`, any N. Returns float32 "logits" `[N, K]` and "embedding" `[N, D]`."""
-        logits, embedding, _ = self._encoder.run(batch)
+        """Run prepared images, float32 `[N, C, S, S]`, any N. Returns float32 "logits" `[N, K]` and "embedding" `[N, D]`.
+
+        Raises:
+            InputError: this process is a fork of the one that loaded the variant with several threads.
+        """
+        logits, embedding, _ = self._run(batch)
         found = {"logits": logits, "embedding": embedding}
         return {name: found[name] for name in self._outputs}
 
@@ -60,9 +68,17 @@ class Native:
             batch: float32 `[N, C, S, S]`, any N.
 
         Raises:
-            InputError: the model has no class token.
+            InputError: the model has no class token, a value of the map is not finite, or as above.
         """
         if not self.class_token:
             raise InputError("this model has no class token, whose attention could be shown", do="leave --explain out")
-        found: np.ndarray = self._encoder.run(batch, heat=True)[2]
+        found: np.ndarray = self._run(batch, heat=True)[2]
+        if not np.isfinite(found).all():
+            raise InputError("the heat map's values are not finite", expected="finite numbers", do="do not use this answer")
         return found
+
+    def _run(self, batch: np.ndarray, heat: bool = False) -> Any:
+        try:
+            return self._encoder.run(batch, heat=heat)
+        except RuntimeError as error:
+            raise InputError(f"the engine does not run: {error}", do="open the session after the fork, in the child") from error

@@ -76,6 +76,44 @@ def test_it_answers_as_torch(written: dict[str, Path], variant: str, batch: int)
         assert nmse(found[name], expected) <= (1e-10 if variant == "native-fp32" else 3e-3)
 
 
+class Broken:
+    """An encoder of the C++ module in a process that has no threads for it, or whose heat map is no number."""
+
+    grid, class_token, classes, embedding, channels, size = 4, True, 3, 96, 3, 64
+    heat: np.ndarray | None = None
+
+    def __init__(self, *_: Any, threads: int, images: int) -> None:
+        if threads > 2:
+            raise RuntimeError("cannot start 3 threads")
+
+    def run(self, batch: np.ndarray, *, heat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.heat is None:
+            raise RuntimeError("it was made by the process that this one was forked from")
+        return np.zeros((1, 3)), np.zeros((1, 96)), self.heat
+
+
+def test_threads_that_are_not_there_and_a_heat_map_of_no_numbers_are_errors_with_a_way_out(
+    written: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgefm._native.Encoder", Broken)
+    native, prepared = engines.load_engine("native"), np.zeros((1, 3, 64, 64), np.float32)
+    with open_bundle(written["class token"]) as bundle:
+        variant = bundle.manifest.variants[0]
+        with pytest.raises(InputError, match=r"cannot start 3 threads.*fewer threads"):
+            native(bundle, variant, threads=3, precision=variant.precision)
+        engine = native(bundle, variant, threads=2, precision=variant.precision)
+    for ask in (engine, engine.heat):  # type: ignore[attr-defined]
+        with pytest.raises(InputError, match=r"forked from.*in the child"):
+            ask(prepared)
+    for bad, right in ((np.nan, False), (np.inf, False), (0.5, True)):
+        monkeypatch.setattr(Broken, "heat", np.full((1, 4, 4), bad, np.float32))
+        if right:
+            assert engine.heat(prepared).shape == (1, 4, 4)  # type: ignore[attr-defined]
+        else:
+            with pytest.raises(InputError, match="heat map's values are not finite"):
+                engine.heat(prepared)  # type: ignore[attr-defined]
+
+
 def test_a_session_chooses_between_both_and_remembers(written: dict[str, Path], picture: Path) -> None:
     with edgefm.Session(written["class token"]) as session:
         assert session.variant in ("native-fp32", "native-int8")
