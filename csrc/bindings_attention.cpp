@@ -9,29 +9,16 @@
 #include <string>
 #include <vector>
 
-#include "kernels/table.h"
+#include "bindings_pointers.h"
 #include "threads.h"
 
 namespace py = pybind11;
 
 namespace {
 
-void require(bool right, const std::string& wrong) {
-    if (!right) throw py::value_error(wrong);
-}
-
-template <typename T>
-T* pointer(uintptr_t address, const char* name, uintptr_t alignment, bool needed = true) {
-    require(address != 0 || !needed, std::string(name) + " is null");
-    require(address % alignment == 0, std::string(name) + " must be aligned to " + std::to_string(alignment) + " bytes");
-    return reinterpret_cast<T*>(address);
-}
-
-const edgefm::Kernels& table(const std::string& isa) {
-    const edgefm::Kernels* found = isa.empty() ? &edgefm::best_kernels() : edgefm::kernels(isa.c_str());
-    require(found != nullptr, "this processor has no " + isa);
-    return *found;
-}
+using edgefm::pointer;
+using edgefm::require;
+using edgefm::table;
 
 void check_sizes(int tokens, int width) {
     require(tokens >= 1 && tokens <= 8192, "tokens must be 1 to 8192");

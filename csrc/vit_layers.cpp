@@ -25,19 +25,24 @@ struct Pass::Strip {
     int m;
 };
 
+// y from codes that are already there.
+static void multiply_codes(const Kernels& kernels, const Linear& layer, int m, const Own& own, const Epilogue& after, float* y,
+                           int64_t y_stride) {
+    LinearInt8 call;
+    call.x = own.codes;
+    call.m = m;
+    call.w = &layer.int8;
+    call.after = after;
+    call.y = y;
+    call.y_stride = y_stride;
+    kernels.linear_int8(call);
+}
+
 void multiply(const Kernels& kernels, const Linear& layer, const float* x, int64_t x_stride, int m, const Own& own,
               const Epilogue& after, float* y, int64_t y_stride) {
     if (layer.is_int8) {
         kernels.quantize_rows(x, x_stride, m, layer.int8.k, own.codes);
-        LinearInt8 call;
-        call.x = own.codes;
-        call.m = m;
-        call.w = &layer.int8;
-        call.after = after;
-        call.y = y;
-        call.y_stride = y_stride;
-        kernels.linear_int8(call);
-        return;
+        return multiply_codes(kernels, layer, m, own, after, y, y_stride);
     }
     LinearFp32 call;
     call.x = x;
@@ -69,14 +74,7 @@ void norm_and_multiply(const Kernels& kernels, const Norm& norm, float eps, cons
     }
     call.codes = own.codes;
     kernels.layernorm(call);
-    LinearInt8 product;
-    product.x = own.codes;
-    product.m = m;
-    product.w = &layer.int8;
-    product.after = after;
-    product.y = y;
-    product.y_stride = y_stride;
-    kernels.linear_int8(product);
+    multiply_codes(kernels, layer, m, own, after, y, y_stride);
 }
 
 bool Pass::class_only() const {
