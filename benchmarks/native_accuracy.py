@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from main_path import LABELS, ROOT, point, test_images, variant_answers
 from measure import save
+from vit_pneumoniamnist import train
 
 SIDE = 112
 AUC, EQUAL, SENSITIVITY = 0.002, 0.995, 0.005  # largest drop, least share of equal decisions, largest change
@@ -30,38 +31,8 @@ def main() -> None:
     work = options.work.absolute() / f"{options.epochs}-epochs-seed-{options.seed}"
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "vit").exists():
-        train(work / "vit", options.epochs, options.seed)
+        train(work / "vit", LABELS, options.epochs, options.seed, name=f"vit_tiny at {SIDE} pixels", batch=32, img_size=SIDE)
     save("native_accuracy", {"epochs": options.epochs, "seed": options.seed} | compared(work / "vit", work / "vit.efm"))
-
-
-def train(out: Path, epochs: int, seed: int) -> None:
-    import msgspec
-    import timm
-    import torch
-
-    from edgefm.data import check_images, load_data
-    from edgefm.models.encoder import TimmEncoder
-    from edgefm.models.loaded import LoadedModel
-    from edgefm.models.weights import state_sha256
-    from edgefm.spec.preprocess import Preprocess
-    from edgefm.spec.recipe import Recipe
-    from edgefm.train.supervised import fit_supervised
-
-    dataset = check_images(load_data(LABELS, Recipe().data))
-    arguments = {"num_classes": 2, "in_chans": 1, "img_size": SIDE}
-    torch.manual_seed(seed)
-    net = timm.create_model("vit_tiny_patch16_224", **arguments)
-    model = LoadedModel(
-        module=TimmEncoder(net, architecture="vit_tiny_patch16_224", arguments=arguments).eval(),
-        preprocess=Preprocess(channels=1, size=SIDE, resize_to=SIDE, mean=(0.5,), std=(0.25,)),
-        task=dataset.task,
-        name="vit_tiny at 112 pixels",
-        licence="Apache-2.0",
-        sha256=state_sha256(net.state_dict()),
-    )
-    recipe = Recipe()
-    recipe = msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, batch=32))
-    fit_supervised(model, dataset, out, epochs=epochs, seed=seed, recipe=recipe, resume=True, report=print)
 
 
 def compared(run: Path, bundle: Path) -> dict[str, Any]:

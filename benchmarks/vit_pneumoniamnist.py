@@ -29,12 +29,13 @@ def main() -> None:
     work = options.work.absolute() / f"{options.epochs}-epochs-seed-{options.seed}"
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "vit").exists():
-        train(work / "vit", options.epochs, options.seed)
+        train(work / "vit", DATA, options.epochs, options.seed, name="vit_tiny, patch 4", batch=64, img_size=28, patch_size=4)
     found = quantized(work / "vit", work / "vit.efm")
     save("vit_pneumoniamnist", {"epochs": options.epochs, "seed": options.seed, "published_bitmedvit_accuracy": 0.88} | found)
 
 
-def train(out: Path, epochs: int, seed: int) -> None:
+def train(out: Path, data: Path, epochs: int, seed: int, *, name: str, batch: int, **size: int) -> None:
+    """A grey ViT-Ti from random weights, on the labels of two classes. `size`: `img_size`, and what else of timm's."""
     import msgspec
     import timm
     import torch
@@ -47,20 +48,21 @@ def train(out: Path, epochs: int, seed: int) -> None:
     from edgefm.spec.recipe import Recipe
     from edgefm.train.supervised import fit_supervised
 
-    dataset = check_images(load_data(DATA, Recipe().data))
-    arguments = {"num_classes": 2, "in_chans": 1, "img_size": 28, "patch_size": 4}
+    dataset = check_images(load_data(data, Recipe().data))
+    arguments = {"num_classes": 2, "in_chans": 1, **size}
+    side = size["img_size"]
     torch.manual_seed(seed)
     net = timm.create_model("vit_tiny_patch16_224", **arguments)
     model = LoadedModel(
         module=TimmEncoder(net, architecture="vit_tiny_patch16_224", arguments=arguments).eval(),
-        preprocess=Preprocess(channels=1, size=28, resize_to=28, mean=(0.5,), std=(0.25,)),
+        preprocess=Preprocess(channels=1, size=side, resize_to=side, mean=(0.5,), std=(0.25,)),
         task=dataset.task,
-        name="vit_tiny, patch 4",
+        name=name,
         licence="Apache-2.0",
         sha256=state_sha256(net.state_dict()),
     )
     recipe = Recipe()
-    recipe = msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, batch=64))
+    recipe = msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, batch=batch))
     fit_supervised(model, dataset, out, epochs=epochs, seed=seed, recipe=recipe, resume=True, report=print)
 
 
