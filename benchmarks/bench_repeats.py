@@ -7,6 +7,10 @@ Not a comparison with a peer, and of no use on a busy machine: then it says so i
 Two runs agree on a contender where the intervals that they state meet (`stated`: a bootstrap over blocks of runs, with the
 noise between processes on both sides). `within` is stricter, and told beside it: each median lies in the stated interval of
 every other run.
+
+What no run can know is a machine that is slower in the next minute. Two series were made on a shared one: in the first its
+pace changed by 30 % from one run to the next, and three of the eight medians disagreed (`bench_repeats_restless`); in the
+second, two minutes later, all agreed.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ Not what it finds: the ViT-Ti has random weights, and its verdict means nothing.
 
 Every run is a process of its own: bundle and generated PNG files with labels, patients and scanners in, all variants, the gate,
 subgroups, the list of cases and the report out; once with the variants as this machine runs them and once with --parity all,
-under every cap, too, for at most 256 of the images. `fixed_seconds` and `per_image_ms` are the line through both numbers of
-images; `processor_seconds` say what a busy machine's clock cannot. `peak_mib` is that of the largest process. Targets: 120 s on
-two cores, and a peak that does not grow with the images.
+under every cap, too, for those images that `edgefm/verify/older.py` asks. `fixed_seconds` and `per_image_ms` are the line
+through both numbers of images; `processor_seconds` say what a busy machine's clock cannot. `peak_mib` is that of the largest
+process. Targets: 120 s on two cores, and a peak that does not grow with the images.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def verify(
         against: the reference, any MODEL or another .efm; the bundle's own fp32 variant by default.
         gate: margins in YAML, over the defaults for the task, such as `sensitivity: 0.02`; null leaves one out.
         parity: what is compared: variants, each in every precision that this machine could choose; or all, also as older
-            processors would run them, where an engine's instruction set can be capped, on the 100 images whose decisions are
+            processors would run them, where an engine's instruction set can be capped, on the 80 images whose decisions are
             nearest to being changed.
         seal: append the findings to the bundle's evidence; its id stays the same.
         robustness: also measure errors on corrupted images, which takes minutes, of this modality: xray, ct, mr, ultrasound,

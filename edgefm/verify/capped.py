@@ -40,13 +40,7 @@ LINES = 3  # of what a process that has ended said last
 class Capped:
     """A variant in a child process under a cap: float32 `[1, C, S, S]` to its outputs by name, as an engine answers.
 
-    The process ends with this object, or with this process.
-
-    Attributes:
-        wrong: how it contradicts the golden outputs of its bundle, or "".
-
-    Raises:
-        InputError: the variant cannot run under this cap; says why.
+    It loads while this process goes on: `ready` first, then ask. The process ends with this object, or with this process.
     """
 
     def __init__(self, bundle: Path, name: str, cap: InstructionSet) -> None:
@@ -61,10 +55,17 @@ class Capped:
             env=os.environ | held_to(cap) | {"XDG_CACHE_HOME": cache.name},
         )
         self._end = weakref.finalize(self, _stop, self._child, cache, self._said)
+
+    def ready(self) -> str:
+        """Wait until it has loaded, once. How it contradicts the golden outputs of its bundle, or "".
+
+        Raises:
+            InputError: the variant cannot run under this cap; says why.
+        """
         first = self._reply()
         if "error" in first:
             raise InputError(first["error"].tobytes().decode())
-        self.wrong = first["wrong"].tobytes().decode()
+        return first["wrong"].tobytes().decode()
 
     def __call__(self, prepared: np.ndarray) -> Mapping[str, np.ndarray]:
         """Raises `InputError`: the process has ended."""

@@ -37,6 +37,9 @@ class Fake:
         self.predict, self.wrong = predict, wrong
         Fake.open += 1
 
+    def ready(self) -> str:
+        return self.wrong
+
     def __call__(self, prepared: np.ndarray) -> Any:
         return self.predict(prepared)
 
@@ -160,14 +163,13 @@ def test_what_cannot_start_under_a_cap_has_a_reason_and_the_others_answer(monkey
         raise AssertionError
 
     fine = contender("capped")
-    start = Fake.__init__
 
-    def starts(self: Fake, predict: Any, wrong: str = "") -> None:
-        if predict is refuses:
+    def ready(self: Fake) -> str:
+        if self.predict is refuses:
             raise InputError("no primitive for that")
-        start(self, predict, wrong)
+        return self.wrong
 
-    monkeypatch.setattr(Fake, "__init__", starts)
+    monkeypatch.setattr(Fake, "ready", ready)
     broken = Contender(name="capped", precision="fp32", task=BINARY, preprocess=fine.preprocess, predict=refuses)
     found, reasons = held(monkeypatch, Greys([1, 2]), contender("openvino-fp32"), broken, fine)
     assert [each["cap"] for each in found] == ["AVX2"]

@@ -153,7 +153,7 @@ def test_capped_it_runs_older_kernels_with_nearly_the_same_answer(
 def test_verify_caps_it_through_a_process_of_its_own(written: dict[str, Path]) -> None:
     capped = Capped(written["class token"], "native-int8", SETS["sse41"])
     try:
-        assert capped.wrong == ""
+        assert capped.ready() == ""
         with open_bundle(written["class token"]) as bundle:
             candidate = next(each for each in candidates(bundle.manifest)[0] if each.name == "native-int8")
             prepared = images(make("class token"), 1)
