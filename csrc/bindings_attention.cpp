@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "attention_long.h"
 #include "bindings_pointers.h"
 #include "threads.h"
 
@@ -21,7 +22,7 @@ using edgefm::require;
 using edgefm::table;
 
 void check_sizes(int tokens, int width) {
-    require(tokens >= 1 && tokens <= 8192, "tokens must be 1 to 8192");
+    require(tokens >= 1 && tokens <= edgefm::kMostTokens, "tokens must be 1 to 65536");
     require(width >= 32 && width <= 128 && width % 8 == 0, "width must be 32 to 128 and a multiple of 8");
 }
 
@@ -34,7 +35,8 @@ py::tuple attention_bytes(const std::string& isa, const std::string& precision, 
     check_sizes(tokens, width);
     const edgefm::Kernels& kernels = table(isa);
     const bool int8 = is_int8(precision);
-    return py::make_tuple(kernels.attention_packed(tokens, width, int8), kernels.attention_scratch(tokens, width, int8));
+    return py::make_tuple(edgefm::attention_packed(kernels, tokens, width, int8),
+                          edgefm::attention_scratch(kernels, tokens, width, int8));
 }
 
 // One head: packs K and V, or with `rows` = (first, last) attends from those rows to what was packed.
@@ -66,9 +68,9 @@ void attention(const std::string& isa, const std::string& precision, uintptr_t q
     const bool pack = rows.is_none();
     const py::gil_scoped_release released;
     if (pack) {
-        (int8 ? kernels.attention_pack_int8 : kernels.attention_pack_fp32)(a);
+        edgefm::pack_attention(kernels, a, int8);
     } else {
-        (int8 ? kernels.attention_int8 : kernels.attention_fp32)(a, first, last);
+        edgefm::attend(kernels, a, int8, first, last);
     }
 }
 
@@ -107,8 +109,8 @@ class Heads {
         require(job.q.token == job.k.token && job.k.token == job.v.token, "q, k and v must have one stride of tokens");
         job.lse = pointer<float>(lse, "lse", 4, false);
         job.row0 = pointer<float>(row0, "row0", 4, false);
-        job.packed_bytes = edgefm::round_up(kernels_.attention_packed(tokens, width, int8_), 64);
-        job.scratch_bytes = edgefm::round_up(kernels_.attention_scratch(tokens, width, int8_), 64);
+        job.packed_bytes = edgefm::attention_packed(kernels_, tokens, width, int8_);
+        job.scratch_bytes = edgefm::attention_scratch(kernels_, tokens, width, int8_);
         const size_t wanted = job.all * job.packed_bytes + team_->count() * job.scratch_bytes + 64;
         if (memory_.size() < wanted) memory_.resize(wanted);
         job.packed = reinterpret_cast<uint8_t*>(edgefm::round_up(reinterpret_cast<uintptr_t>(memory_.data()), 64));
@@ -151,8 +153,7 @@ class Heads {
         Heads& self = job.owner;
         const int threads = self.team_->count();
         for (int index = thread; index < job.all; index += threads) {
-            const edgefm::Attention a = job.head(index, thread);
-            (self.int8_ ? self.kernels_.attention_pack_int8 : self.kernels_.attention_pack_fp32)(a);
+            edgefm::pack_attention(self.kernels_, job.head(index, thread), self.int8_);
         }
         self.team_->barrier();
         const int64_t rows = int64_t{job.all} * job.tokens;
@@ -160,8 +161,7 @@ class Heads {
         for (int64_t row = rows * thread / threads; row < last;) {
             const int index = static_cast<int>(row / job.tokens), first = static_cast<int>(row % job.tokens);
             const int64_t count = std::min<int64_t>(job.tokens - first, last - row);
-            const auto attend = self.int8_ ? self.kernels_.attention_int8 : self.kernels_.attention_fp32;
-            attend(job.head(index, thread), first, first + static_cast<int>(count));
+            edgefm::attend(self.kernels_, job.head(index, thread), self.int8_, first, first + static_cast<int>(count));
             row += count;
         }
     }

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "attention_long.h"
 #include "vit_state.h"
 
 namespace edgefm {
@@ -34,7 +35,7 @@ class Pieces {
 Arena::Arena(const VitDescription& d, const Kernels& kernels, int images, int threads) : own(static_cast<size_t>(threads)) {
     const int64_t rows = int64_t{images} * d.tokens();
     const int64_t widest = std::max({d.width, d.pixels(), d.attention(), d.hidden, d.pooled()});
-    packed_stride = round_up(static_cast<int64_t>(kernels.attention_packed(d.tokens(), d.head_width, d.int8)), 64);
+    packed_stride = attention_packed(kernels, d.tokens(), d.head_width, d.int8);
     heat_stride = round_up(d.tokens(), 16);
     row_stride = round_up(std::max({d.width, d.pixels(), d.pooled()}), 16);
     const auto lay_out = [&](uint8_t* memory) {
@@ -52,8 +53,7 @@ Arena::Arena(const VitDescription& d, const Kernels& kernels, int images, int th
             each.codes.stride = round_up(widest, 64);
             each.codes.code = pieces.take<uint8_t>(kStrip * each.codes.stride);
             each.codes.scale = pieces.take<float>(kStrip);
-            each.scratch =
-                pieces.take<uint8_t>(static_cast<int64_t>(kernels.attention_scratch(d.tokens(), d.head_width, d.int8)));
+            each.scratch = pieces.take<uint8_t>(attention_scratch(kernels, d.tokens(), d.head_width, d.int8));
         }
         return pieces.used();
     };

@@ -5,13 +5,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "attention_long.h"
 #include "shortened.h"
 
 namespace edgefm {
 namespace {
 
 constexpr int kFormat = 1;
-constexpr int kMostTokens = 8192;  // of the attention kernels
 
 [[noreturn]] void refuse(const std::string& found, const std::string& expected) {
     throw std::invalid_argument("encoder.json: " + found + "; expected " + expected);

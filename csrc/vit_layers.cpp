@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "attention_long.h"
 #include "vit_state.h"
 
 namespace edgefm {
@@ -214,8 +215,7 @@ Attention Pass::head_of(Own& own, int image, int head) const {
 void Pass::pack(Own& own, int thread) {
     const VitDescription& d = state.description;
     for (int task = thread; task < count * d.heads; task += state.team.count()) {
-        const Attention call = head_of(own, task / d.heads, task % d.heads);
-        (d.int8 ? state.kernels.attention_pack_int8 : state.kernels.attention_pack_fp32)(call);
+        pack_attention(state.kernels, head_of(own, task / d.heads, task % d.heads), d.int8);
     }
 }
 
@@ -232,7 +232,7 @@ void Pass::attend(Own& own, bool is_last, int64_t first, int64_t last) {
             if (is_last && out.heat != nullptr && from == 0) {
                 call.row0 = state.arena.heat + (int64_t{image} * d.heads + head) * state.arena.heat_stride;
             }
-            (d.int8 ? state.kernels.attention_int8 : state.kernels.attention_fp32)(call, from, to);
+            edgefm::attend(state.kernels, call, d.int8, from, to);
         }
         row = start + stop;
     }
@@ -249,6 +249,7 @@ void Pass::finish_layer(Own& own, const VitLayer& layer, const Strip& strip, dou
     clock.add(kProj);
     Epilogue activate;
     activate.activation = d.activation;
+    activate.gamma = layer.hidden;
     norm_and_multiply(state.kernels, layer.norm2, d.eps, layer.fc1, d.width, strip.x, strip.x_stride, strip.m, own,
                       state.arena.row_stride, activate, own.hidden, d.hidden);
     multiply(state.kernels, layer.fc2, own.hidden, d.hidden, strip.m, own, add, strip.x, strip.x_stride);

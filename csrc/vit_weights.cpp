@@ -157,6 +157,7 @@ VitWeights read_weights(const Json& json, const VitDescription& d, const uint8_t
         layer.norm2 = norm(tensors, at + "norm2", d.width);
         layer.fc1 = linear(tensors, at + "fc1", gates * d.hidden, d.width, d.int8);
         layer.fc2 = linear(tensors, at + "fc2", d.width, d.hidden, d.int8);
+        if (d.int8 && gates == 1) layer.hidden = tensors.floats(at + "hidden", {round_up(d.hidden, kColumns)});
         made.layers.push_back(layer);
     }
     if (d.final_norm != FinalNorm::none) {

@@ -29,6 +29,7 @@ struct Linear {
 struct VitLayer {
     Norm norm1, q_norm, k_norm, norm2;
     Linear qkv, proj, fc1, fc2;
+    const float* hidden = nullptr;  // [round_up(H, 16)]: what GELU's columns are multiplied with; int8 with GELU only
 };
 
 struct VitWeights {

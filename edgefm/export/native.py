@@ -61,7 +61,7 @@ class _Table:
 
 def _tensors(vit: Vit, precision: Precision, patch: Precision) -> Mapping[str, np.ndarray]:
     """Every tensor by its name, in the order in which the engine reads them."""
-    found: dict[str, np.ndarray] = {name: rows for name, rows in vit.rows.items() if len(rows)}
+    found: dict[str, np.ndarray] = {name: pad(rows) if rows.ndim == 1 else rows for name, rows in vit.rows.items() if len(rows)}
     for name, (gamma, beta) in vit.norms.items():
         found |= {f"{name}.gamma": gamma, f"{name}.beta": beta}
     for name, (weight, bias) in vit.linears.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-MOST_TOKENS, MOST_PIXELS = 8192, 65536  # of an image; values of a patch
+MOST_TOKENS, MOST_PIXELS = 65536, 65536  # of an image; values of a patch
 BOUNDS = {
     "channels": (1, 4),
     "size": (1, 8192),

@@ -46,7 +46,7 @@ class Vit:
     Attributes:
         architecture: the fields of docs/native-format.md, without the precisions.
         norms: name to (gamma, beta), float32 `[D]` each. linears: name to (weight `[N, K]`, bias `[N]`), float32.
-        rows: "prefix" `[P, D]` and "position" `[patches, D]`, float32.
+        rows: "prefix" `[P, D]` and "position" `[patches, D]`, float32; smoothed, "layers.I.hidden" `[H]`, too, behind a GELU.
     """
 
     architecture: Mapping[str, Any]

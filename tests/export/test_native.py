@@ -21,12 +21,12 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from edgefm import _native
 from edgefm.bundle import open_bundle
 from edgefm.errors import GateRefused, InputError
-from edgefm.export import export
+from edgefm.export import export, native
 from edgefm.export.golden import reference
 from edgefm.export.native import native_entries
 from edgefm.export.native_pack import gated, pack_fp32, pack_int8
 from edgefm.export.native_smooth import smoothed
-from edgefm.export.native_vit import read_vit
+from edgefm.export.native_vit import Vit, read_vit
 from edgefm.models import LoadedModel
 from edgefm.models.encoder import TimmEncoder
 from edgefm.models.loaded import task_of
@@ -156,28 +156,93 @@ def test_gates_and_values_take_turns_in_blocks_of_16() -> None:
     assert np.array_equal(found[48:52], rows[36:40])
 
 
-def planted(model: Any) -> None:
+FIVE = torch.tensor([3, 17, 40, 41, 90])
+
+
+def large_norms(model: Any) -> None:
     """Five channels that the norms make fifty times as large."""
     for block in model.blocks:
         for norm in (block.norm1, block.norm2):
-            norm.weight[torch.tensor([3, 17, 40, 41, 90])] *= 50
+            norm.weight[FIVE] *= 50
 
 
-def test_smoothing_is_the_same_function_and_makes_int8_err_less_where_there_are_outliers() -> None:
-    model = make("class token", planted)
-    vit = read_vit(model)
-    smooth = smoothed(vit)
-    for name, (gamma, beta) in vit.norms.items():
-        linear = {"norm1": "qkv", "norm2": "fc1"}.get(name.rpartition(".")[2])
-        if linear:
-            weight = vit.linears[f"{name.rpartition('.')[0]}.{linear}"][0]
-            other = smooth.linears[f"{name.rpartition('.')[0]}.{linear}"][0]
-            assert np.allclose(weight * gamma, other * smooth.norms[name][0], rtol=1e-5)
-            assert np.allclose(weight @ beta, other @ smooth.norms[name][1], rtol=1e-3, atol=1e-4)
+def large_values(model: Any) -> None:
+    """Five channels of attention's values."""
+    for block in model.blocks:
+        block.attn.qkv.weight[2 * model.embed_dim + FIVE] *= 50
+
+
+def large_hidden(model: Any) -> None:
+    """Five channels that fc2 reads."""
+    for block in model.blocks:
+        made = block.mlp.fc1.out_features - block.mlp.fc2.in_features  # a SwiGLU's values are behind its gates
+        block.mlp.fc1.weight[made + FIVE] *= 50
+
+
+@pytest.mark.parametrize("kind", ["class token", "packed SwiGLU, class + mean", "qk-norm", "registers, LayerScale"])
+@pytest.mark.parametrize("planted", [large_norms, large_values, large_hidden])
+def test_int8_stands_outliers_and_smoothing_is_why(
+    kind: str, planted: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(kind, planted)
     prepared = images(model, 4)
     expected = reference(model, prepared)["embedding"]
-    found = _native.Encoder(*files(model, "int8"), threads=1, images=4).run(prepared)[1]
-    assert nmse(found, expected) <= 1e-2
+
+    def error() -> float:
+        return float(nmse(_native.Encoder(*files(model, "int8"), threads=1, images=4).run(prepared)[1], expected))
+
+    smooth = error()
+    assert smooth <= 1e-2
+    monkeypatch.setattr(native, "smoothed", unsmoothed)
+    assert smooth <= 0.9 * error()
+
+
+def unsmoothed(vit: Vit) -> Vit:
+    """With nothing behind its GELUs, as the format wants it."""
+    if vit.architecture["activation"] == "swiglu":
+        return vit
+    ones = np.ones(vit.architecture["hidden"], np.float32)
+    return replace(vit, rows=vit.rows | {f"layers.{index}.hidden": ones for index in range(vit.architecture["depth"])})
+
+
+def test_rows_without_outliers_are_left_alone() -> None:
+    vit = read_vit(make("class token"))
+    smooth = smoothed(vit)
+    for index in range(vit.architecture["depth"]):
+        assert (smooth.rows[f"layers.{index}.hidden"] == 1).all()
+        for linear in ("proj", "fc2"):
+            assert np.array_equal(smooth.linears[f"layers.{index}.{linear}"][0], vit.linears[f"layers.{index}.{linear}"][0])
+
+
+@pytest.mark.parametrize("kind", ["class token", "packed SwiGLU", "no biases, no positions"])
+def test_smoothing_is_the_same_function(kind: str) -> None:
+    vit = read_vit(make(kind, large_values))
+    smooth = smoothed(vit)
+    attention = vit.architecture["heads"] * vit.architecture["head_width"]
+    for index in range(vit.architecture["depth"]):
+        at = f"layers.{index}"
+        factors: dict[str, np.ndarray | float] = {"qkv": np.ones(3 * attention), "fc1": 1.0}
+        factors["qkv"][2 * attention :] = _ratio(vit.linears[f"{at}.proj"][0], smooth.linears[f"{at}.proj"][0])  # type: ignore[index]
+        hidden = _ratio(vit.linears[f"{at}.fc2"][0], smooth.linears[f"{at}.fc2"][0])
+        if vit.architecture["activation"] == "swiglu":
+            factors["fc1"] = np.stack([np.ones_like(hidden), hidden]).reshape(2, -1, 16).swapaxes(0, 1).ravel()
+        else:
+            assert np.allclose(smooth.rows[f"{at}.hidden"] * hidden, 1)
+        for norm, linear in (("norm1", "qkv"), ("norm2", "fc1")):
+            (gamma, beta), (weight, bias) = vit.norms[f"{at}.{norm}"], vit.linears[f"{at}.{linear}"]
+            (other_gamma, other_beta), (other, other_bias) = smooth.norms[f"{at}.{norm}"], smooth.linears[f"{at}.{linear}"]
+            factor = np.reshape(factors[linear], (-1, 1))
+            assert np.allclose(weight * gamma, factor * other * other_gamma, rtol=1e-4)
+            assert np.allclose(weight @ beta + bias, factor[:, 0] * (other @ other_beta + other_bias), rtol=1e-3, atol=1e-4)
+        assert np.array_equal(smooth.linears[f"{at}.fc2"][1], vit.linears[f"{at}.fc2"][1])
+
+
+def _ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What each column was multiplied with; of padding, 1."""
+    large = np.abs(before).argmax(axis=0)
+    columns = np.arange(before.shape[1])
+    was, now = before[large, columns], after[large, columns]
+    return np.where(was == 0, 1.0, now / np.where(was == 0, 1.0, was))
 
 
 def test_export_and_quantize_write_native_variants_through_their_gates(tmp_path: Path) -> None:

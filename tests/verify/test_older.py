@@ -116,7 +116,7 @@ def test_of_few_images_all_are_asked_and_nothing_is_beyond(count: int) -> None:
 
 def test_embeddings_are_asked_for_evenly_spaced_images(monkeypatch: pytest.MonkeyPatch) -> None:
     one = contender("openvino-fp32", task=make_task("embedding"))
-    (answer,) = answered(Greys([0] * 1000), one, embeddings=True)
+    (answer,) = answered(Greys([0] * 10 * MOST), one, embeddings=True)
     asked, beyond = nearest(answer)
     assert len(set(asked.tolist())) == MOST
     assert set(np.diff(asked).tolist()) == {10}

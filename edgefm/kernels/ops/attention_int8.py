@@ -6,6 +6,8 @@ same to all scores of a row (smooth-K: Zhang et al., SageAttention, 2024):
     S = scale · Q (K − mean K)ᵀ,   P_ij = round(255 exp(S_ij − max_j S_ij)),   out = P V / Σ_j P_ij
     lse_i = log Σ_j exp S_ij + scale · q_i · mean K
     cls_row_j = exp(S_0j − max S_0j) / Σ_j exp(S_0j − max S_0j)
+
+Above 8,192 tokens the engine takes tiles of keys, each with scales of its own, and weighs their answers by exp(lse).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ...errors import InputError
 from ..select import implementation
 
 WIDTHS = range(32, 129, 8)
-MAX_TOKENS = 8192
+MAX_TOKENS = 65536
 
 
 class Attended(NamedTuple):
@@ -35,7 +37,7 @@ def attention_int8(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) 
     """Attention of N tokens to one another in int8.
 
     Args:
-        q, k, v: fp32 `[B, H, N, D]` on the CPU, N at most 8,192, D from 32 to 128 in steps of 8. Views of one projection
+        q, k, v: fp32 `[B, H, N, D]` on the CPU, N at most 65,536, D from 32 to 128 in steps of 8. Views of one projection
             `[B, N, 3, H, D]` are taken as they are.
         scale: of Q Kᵀ, above 0; D ** −0.5 if None.
 
