@@ -41,9 +41,25 @@ def machine() -> dict[str, Any]:
     return {**facts.machine(LIBRARIES), **WATCH.seen()}
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], runs: int, warmup: int = 3) -> dict[str, Timing]:
-    """Call each contender, which does the whole work once, in turn (see `edgefm.bench.latency.alternate`)."""
-    calls = {name: latency.timed(call) for name, call in contenders.items()}
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], runs: int, warmup: int = 3, *, pause: float = 0.0
+) -> dict[str, Timing]:
+    """Call each contender, which does the whole work once, in turn (see `edgefm.bench.latency.alternate`).
+
+    Args:
+        pause: seconds before each call: threads of the one before may spin on for some milliseconds.
+    """
+
+    def rested(call: Callable[[], object]) -> Callable[[], float]:
+        timed = latency.timed(call)
+
+        def turn() -> float:
+            time.sleep(pause)
+            return timed()
+
+        return turn
+
+    calls = {name: rested(call) if pause else latency.timed(call) for name, call in contenders.items()}
     return {name: timing(taken) for name, taken in latency.alternate(calls, runs, warmup=warmup).items()}
 
 

@@ -6,8 +6,8 @@ int8 graph, and its own dynamic int8; torch in fp32.
 
     python benchmarks/native_vit.py [--rows ViT-S/197,…] [--threads 2,1] [--batches 1,8] [--runs 40] [--quick]
 
-Threads of ONNX Runtime and torch spin for a while after each call, into what runs next: ONNX Runtime's into one another's and
-torch's, torch's into native int8's. The rows with one thread are free of that.
+Each call comes after a pause of PAUSE seconds, since threads of ONNX Runtime and torch spin for a while after theirs, into what
+runs next. So all begin as a device does that waits for an image: with threads asleep.
 
 `share` is the share of the measured int8 ceiling (`ceiling.py`, registers only) that the encoder's products reach, and
 `phases` is where its time goes, as a share of all threads' time.
@@ -48,6 +48,7 @@ ROWS = {
 AT_LEAST = {"ViT-Ti/197": 1.3, "ViT-S/197": 1.3, "ViT-B/197": 1.3, "ViT-S/1370": 1.4}  # times as fast as the best of OpenVINO
 SHARE = 0.62  # of the ceiling, ViT-S at 197 tokens, batch 1
 CALIBRATION = 8
+PAUSE = 0.05  # seconds
 
 
 class Row(NamedTuple):
@@ -126,7 +127,7 @@ def measured(row: Row, threads: int, batch: int, runs: int, at_least: float | No
     calls = native_calls(row, threads, batch) | openvino_calls(row, threads, batch) | onnx_calls(row, threads)
     calls["torch fp32"] = lambda images: row.model.module(torch.from_numpy(images))
     with torch.no_grad():
-        times = alternate({name: lambda call=call: call(prepared) for name, call in calls.items()}, runs)
+        times = alternate({name: lambda call=call: call(prepared) for name, call in calls.items()}, runs, pause=PAUSE)
     native = times["native int8"]
     best = min((name for name in times if name.startswith("OpenVINO")), key=lambda name: times[name].p50)
     ratios = {name: ratio(each, native) for name, each in times.items()}

@@ -37,7 +37,8 @@ class Team {
 
     // Runs work(context, thread) on each thread 0..count-1, thread 0 being the
     // caller; returns when all are done. One run at a time: callers take a lock
-    // of their own. `work` must not throw. Whatever the threads' floats obey, in
+    // of their own. `work` must not throw. Threads that slept get the
+    // caller's affinity; its own stays. Whatever the threads' floats obey, in
     // `work` they are plain (float_environment.h).
     void run(void (*work)(void* context, int thread), void* context);
 

@@ -77,3 +77,23 @@ c.open(Path({str(bundle)!r}), threads=1)
     found = child(root, library / "libedgefm.so", code)
     assert found.startswith("10 cannot start 256 threads (")
     assert found.endswith(" 0")
+
+
+def test_threads_that_were_kept_off_a_processor_to_wake_have_the_callers_affinity_again(root, library):
+    bundle = root / "csrc" / "fuzz" / "corpus" / "native-int8"
+    code = f"""
+import time
+import numpy as np
+own = os.sched_getaffinity(0)
+masks = lambda: {{frozenset(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}}
+session = c.open(Path({str(bundle)!r}), threads=2)
+for _ in range(20):
+    time.sleep(0.005)  # the other thread sleeps
+    session.predict(np.zeros((9, 9), np.uint8))
+print(masks() == {{frozenset(own)}}, os.sched_getaffinity(0) == own)
+os.sched_setaffinity(0, {{min(own)}})  # of the caller alone
+time.sleep(0.005)
+session.predict(np.zeros((9, 9), np.uint8))
+print(os.sched_getaffinity(0) == {{min(own)}})
+"""
+    assert child(root, library / "libedgefm.so", code) == "True True\nTrue"
