@@ -1,7 +1,8 @@
 """The native engine's int8 on a vision transformer that learned chest X-rays, against torch in fp32: does it decide the same?
 
 Not a timing (`native_vit.py`), and no good model: a ViT-Ti at 112 pixels, trained on labels from random weights, as much as
-two cores can in half an hour.
+two cores can in half an hour. Both native variants also run held to every older instruction set (EDGEFM_ISA), on all images:
+how far their probabilities move from those of this processor's own.
 
     python benchmarks/native_accuracy.py [--work runs/native_accuracy] [--epochs 16] [--seed 0]
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ from main_path import LABELS, ROOT, point, test_images, variant_answers
 from measure import save
 from vit_pneumoniamnist import train
 
+from edgefm.runtime.instructions import caps
+
 SIDE = 112
 AUC, EQUAL, SENSITIVITY = 0.002, 0.995, 0.005  # largest drop, least share of equal decisions, largest change
+APART = 1e-3  # of probabilities, between instruction sets
 
 
 def main() -> None:
@@ -53,7 +59,31 @@ def compared(run: Path, bundle: Path) -> dict[str, Any]:
         name: round(float(((each >= threshold) == (chances["torch"] >= threshold)).mean()), 5) for name, each in chances.items()
     }
     found = {"images": len(truth), "refused": manifest.refused, "threshold": threshold, "rows": rows, "equal_decisions": equal}
-    return found | {"holds": holds(rows["torch"], rows["native-int8"], equal["native-int8"])}
+    apart = {name: between_sets(bundle, name, files, chances[name], threshold) for name in ("native-fp32", "native-int8")}
+    met = holds(rows["torch"], rows["native-int8"], equal["native-int8"])
+    met |= {f"{name} on older instruction sets": largest(of) <= APART for name, of in apart.items()}
+    return found | {"older_instruction_sets": apart, "holds": met}
+
+
+def between_sets(bundle: Path, variant: str, files: list[Path], own: np.ndarray, threshold: float) -> dict[str, Any]:
+    """By cap, against `own`: the largest difference of a probability, its 99th percentile, and the changed decisions."""
+    found = {}
+    for cap in caps():
+        os.environ["EDGEFM_ISA"] = str(cap.own)  # of the process to come, which reads it as it loads the kernels
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            other = pool.apply(variant_answers, (bundle, variant, files))
+        del os.environ["EDGEFM_ISA"]
+        difference = np.abs(other - own)
+        found[str(cap.own)] = {
+            "largest": float(difference.max()),
+            "p99": float(np.quantile(difference, 0.99)),
+            "flips": int(((other >= threshold) != (own >= threshold)).sum()),
+        }
+    return found
+
+
+def largest(found: dict[str, Any]) -> float:
+    return max((of["largest"] for of in found.values()), default=0.0)
 
 
 def torch_answers(run: Path, files: list[Path], temperature: float) -> np.ndarray:
