@@ -1,12 +1,13 @@
-"""`adapt --method qlora` of a ViT-g shaped model (random weights), against PEFT, bitsandbytes and accelerate: images/s, peak memory.
+"""`adapt --method qlora` of a ViT-g shaped model (random weights), against PEFT, bitsandbytes and accelerate.
 
-Not accuracy (`lora_cxr.py`): the images are noise. Same recipe, batches, views and number of updates on both sides.
+Images a second and peak memory, not accuracy (`lora_cxr.py`): the images are noise. Same recipe, batches, views and number of
+updates on both sides.
 
     python benchmarks/gpu_adapt.py [--batch 32] [--images 768] [--checkpointing] [--repeats 2] [--work runs/gpu_adapt]
     python benchmarks/gpu_adapt.py --quick --device cpu      (a tiny model: does it run)
 
 Contenders take turns, each run in a process of its own. images/s: the fastest epoch of a run, the first left out, and of these
-the median over runs. Peak memory: what torch's allocator held at most, from the start of training on; on a processor the process's.
+the median over runs. Peak memory: what torch's allocator held at most, until training ends; on a processor the process's.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main() -> None:
         for name in CONTENDERS if number % 2 == 0 else reversed(CONTENDERS):
             arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
             command = [sys.executable, "-c", f"import gpu_adapt; gpu_adapt.contender({name!r}, {arguments!r})"]
-            child = subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE)
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            child = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
             runs[name].append(json.loads(child.stdout.splitlines()[-1]))
             print(name, runs[name][-1], file=sys.stderr, flush=True)
     found = compared(runs) | {"settings": settings(vars(options)), "targets": TARGETS}

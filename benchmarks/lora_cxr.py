@@ -1,14 +1,14 @@
 """`adapt --method lora` of a ViT-S on chest X-rays, on the CPU, against PEFT in a plain torch loop: seconds a step and AUC.
 
-Not what LoRA can do for a foundation model: no such weights can be had here, so the ViT-S first learns skin lesions (all weights, a
-few epochs, kept in --work), and the adapters learn chest X-rays from there.
+Not what LoRA can do for a foundation model: no such weights can be had here, so the ViT-S first learns skin lesions (all
+weights, a few epochs, kept in --work), and the adapters learn chest X-rays from there.
 
     python benchmarks/lora_cxr.py [--work runs/lora_cxr] [--seeds 0 1] [--epochs 2] [--base-epochs 6]
     python benchmarks/lora_cxr.py --quick      (a tiny model and few images: does it run)
 
-Both sides: same base, classifier, start of the adapters, targets, rank, learning rate, batches, views and number of updates. They
-take turns, each run in a process of its own. The AUCs are on the validation images; their difference has an interval from a
-paired bootstrap by patient.
+Both sides: same base, classifier, start of the adapters, targets, rank, learning rate, batches, views and number of updates.
+They take turns, each run in a process of its own. The AUCs are on the validation images; their difference has an interval from
+a paired bootstrap by patient.
 """
 
 from __future__ import annotations
@@ -52,8 +52,20 @@ def main() -> None:
             command = [sys.executable, "-c", f"import lora_cxr; lora_cxr.contender({arguments!r})"]
             subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
             runs[name].append(json.loads((work / f"{name}-{seed}.json").read_text()))
-            print(name, "seed", seed, f"{runs[name][-1]['seconds_a_step']:.3f} s a step", f"AUC {runs[name][-1]['auc']}", flush=True)
-    found = compared(runs, work, options.seeds) | {"settings": SETTINGS, "epochs": options.epochs, "base_epochs": options.base_epochs, "side": SIDE}
+            print(
+                name,
+                "seed",
+                seed,
+                f"{runs[name][-1]['seconds_a_step']:.3f} s a step",
+                f"AUC {runs[name][-1]['auc']}",
+                flush=True,
+            )
+    found = compared(runs, work, options.seeds) | {
+        "settings": SETTINGS,
+        "epochs": options.epochs,
+        "base_epochs": options.base_epochs,
+        "side": SIDE,
+    }
     if options.quick:
         print(json.dumps(found, indent=1))
     else:

@@ -1,7 +1,7 @@
 """PEFT in a plain torch loop, or under accelerate, on the very batches of EdgeFM's loop: the peer of `adapt --method lora`.
 
-Not a benchmark: `lora_cxr.py` and `gpu_adapt.py` time it. Model, classifier, adapters' start, targets, rank, views, order of the
-images, learning rate, clipping and loss are EdgeFM's; layers, backward, quantized base and mixed precision are the peers'.
+Not a benchmark: `lora_cxr.py` and `gpu_adapt.py` time it. Model, classifier, adapters' start, targets, rank, views, order of
+the images, learning rate, clipping and loss are EdgeFM's; layers, backward, quantized base and mixed precision are the peers'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import torch
 from torch import nn
 
 
-def peft_run(model: Any, data: Any, recipe: Any, *, method: str, device: str = "cpu", accelerate: bool = False) -> dict[str, Any]:
+def peft_run(
+    model: Any, data: Any, recipe: Any, *, method: str, device: str = "cpu", accelerate: bool = False
+) -> dict[str, Any]:
     """Train `recipe.adapt.epochs` epochs.
 
     Args:
@@ -25,8 +27,8 @@ def peft_run(model: Any, data: Any, recipe: Any, *, method: str, device: str = "
         method: lora, or qlora on bitsandbytes' NF4. accelerate: its mixed precision and backward, not plain torch's.
 
     Returns:
-        `seconds` of training by epoch, `images` and `steps` of one, `precision`; `val`, probabilities of the validation images at the
-        best epoch, as `adapt` chooses it, float64 `[N, K]`, with `labels`, `truth` and `patients`.
+        `seconds` of training by epoch, `images` and `steps` of one, `precision`; `val`, probabilities of the validation images
+        at the best epoch, as `adapt` chooses it, float64 `[N, K]`, with `labels`, `truth` and `patients`.
     """
     from edgefm.adapt.job import load_job
     from edgefm.runtime.decide import probabilities

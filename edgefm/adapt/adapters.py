@@ -1,6 +1,6 @@
-"""Adapters placed in a model, read out of it and put into it. Not the layer (`lora_linear.py`) nor the file (`models/peft_format.py`).
+"""Adapters placed in a model, read out of it and put into it. Not the layer (`lora_linear.py`).
 
-After placing, only the adapters and the classifier want gradients.
+Not the file either (`models/peft_format.py`). After placing, only the adapters and the classifier want gradients.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def place(
         least = min(layer.in_features, layer.out_features)
         if recipe.rank > least:
             raise InputError(
-                f"adapt.lora.rank {recipe.rank} is more than {target} of {name} has ({layer.in_features} to {layer.out_features})",
+                f"adapt.lora.rank {recipe.rank} is more than {target} of {name} has, "
+                f"{layer.in_features} to {layer.out_features}",
                 expected=f"at most {least}",
                 do="lower the rank, or name other layers in adapt.lora.targets",
             )
@@ -131,9 +132,9 @@ def put_in(module: nn.Module, adapter: Adapter, number: int = 0) -> None:
         found = [list(value.shape) for value in adapter.layers[name]]
         own = [list(value.shape[1:]) for value in (layer.a, layer.b)]
         if found != own:
-            raise InputError(f"the adapter's factors of {name} are {found[0]} and {found[1]}", expected=f"{own[0]} and {own[1]}")
+            raise InputError(f"the adapter's factors of {name} are {found[0]}, {found[1]}", expected=f"{own[0]} and {own[1]}")
         if layer.scale != adapter.scale:
-            raise InputError(f"the adapter counts {adapter.scale:g} times, and {name} {layer.scale:g} times", expected="one alpha")
+            raise InputError(f"the adapter counts {adapter.scale:g} times, {name} {layer.scale:g} times", expected="one alpha")
     name, head = _inner_head(module)
     own_head = {f"{name}.{key}": value for key, value in head.items()}
     for key, value in adapter.whole.items():

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a block's activations are computed again for the backward instead of kept. Not the checkpoint on disk.
+"""Gradient checkpointing: a block's activations are computed again for the backward instead of kept. No file on disk.
 
 Chen et al. 2016. The libraries' own switches; dropout draws the same again, so the step stays the same.
 """

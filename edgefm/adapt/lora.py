@@ -72,9 +72,7 @@ def prepare_lora(job: Job, method: Literal["lora", "qlora"]) -> Learner:
     model = prepare_full(job, method)
     whole = 4 * sum(value.numel() for value in model.module.state_dict().values())
     chosen, num = sites.chosen(), len(sites.names)
-    layers = place(
-        model.module, recipe, model.name, kind=kind, num=num, chosen=chosen, seed=job.recipe.seed, device=job.device
-    )
+    layers = place(model.module, recipe, model.name, kind=kind, num=num, chosen=chosen, seed=job.recipe.seed, device=job.device)
     if chosen is not None:
         model.module.by_image = chosen  # type: ignore[assignment]
     return Learner(model=model, layers=layers, sites=sites, method=method, kind=kind, whole=whole)

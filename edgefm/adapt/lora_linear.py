@@ -22,7 +22,7 @@ from ..kernels.reference.frozen import dequantize
 
 
 class Chosen:
-    """Which adapter each image of the coming batch uses; who runs the model says which images these are (`train.predict.answer`).
+    """Which adapter each image of the coming batch uses; `train.predict.answer` says which images these are.
 
     Args:
         of_image: int64 `[N]`, the adapter's number of every image of the data set; -1 for images that are not shown.
@@ -122,7 +122,9 @@ class LoraLinear(nn.Module):
             InputError: there are several adapters, of which each image uses its own.
         """
         if len(self.a) > 1:
-            raise InputError("a layer whose weight is taken apart has several adapters", expected="one", do="leave adapt.lora.by out")
+            raise InputError(
+                "a layer whose weight is used without it has several adapters", expected="one", do="leave adapt.lora.by out"
+            )
         return self.merged()
 
     def extra_repr(self) -> str:

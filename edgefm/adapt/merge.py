@@ -1,7 +1,7 @@
 """An adapter merged into the weights under it, and the proof that the merged model answers as the un-merged one.
 
-W' = W + (alpha / rank) B A in float32, W dequantized where it was int8 or NF4: merging into the quantized weight would round the
-adapter away. Not bf16 or quantized afterwards: the merged model is a plain float32 model of its library.
+W' = W + (alpha / rank) B A in float32, W dequantized where it was int8 or NF4: merging into the quantized weight would round
+the adapter away. Not bf16 or quantized afterwards: the merged model is a plain float32 model of its library.
 """
 
 from __future__ import annotations

@@ -85,8 +85,7 @@ def _plan_loop(job: Job, model: LoadedModel, method: str, *, kept: int, learned:
         f"{method}: {len(job.train)} images to learn from, {len(job.val)} to validate on; {recipe.epochs} epochs, "
         f"about {steps} steps",
         f"about {duration(total)} on this machine ({job.device}, {precision}, {1 / step:.0f} images/s)",
-        f"disk: {kept / 1e6:.0f} MB, {4 * learned / 1e6:.0f} MB more until it is finished; "
-        f"memory: about {peak / 1e9:.1f} GB",
+        f"disk: {kept / 1e6:.0f} MB, {4 * learned / 1e6:.0f} MB more until it is finished; memory: about {peak / 1e9:.1f} GB",
     ]
 
 

@@ -1,12 +1,12 @@
 """Which linear layers get an adapter: those whose names match a pattern, by default attention and MLP of every block.
 
-Not the adapters (`lora_linear.py`). All linear layers of a block, not only query and value: Dettmers et al. 2023 (QLoRA), section
-4 and figure 2, find that this is what reaches full fine-tuning.
+Not the adapters (`lora_linear.py`). All linear layers of a block, not only query and value: Dettmers et al. 2023 (QLoRA),
+section 4 and figure 2, find that this is what reaches full fine-tuning.
 
 | family | by default |
 |---|---|
-| timm, open_clip's towers | fused `attn.qkv`, `attn.proj` (or separate `attn.q_proj` …), `mlp.fc1`, `mlp.fc2`; packed SwiGLU is `mlp.fc1` |
-| transformers | `q_proj` `k_proj` `v_proj` `o_proj` `out_proj`, in older versions `query` `key` `value` `dense`; `fc1` `fc2`, `gate_proj` … |
+| timm, open_clip's towers | `attn.qkv` (fused), `attn.proj`, or `attn.q_proj` …; `mlp.fc1` (also packed SwiGLU), `mlp.fc2` |
+| transformers | `q_proj` `k_proj` `v_proj` `o_proj` `out_proj`, `fc1` `fc2`, `gate_proj` …; before 5.24 `query` … `dense` |
 """
 
 from __future__ import annotations

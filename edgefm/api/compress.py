@@ -74,8 +74,8 @@ def adapt(
     Args:
         model: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
         data: a CSV, a folder of class folders, a MedMNIST .npz, medmnist:NAME or phantom:NAME, with labels.
-        out: the run directory to write. It holds a timm model whole; of others linear names the place, so leave them there. With
-            adapt.lora.by it is a folder of run directories, one for each value of that column.
+        out: the run directory to write. It holds a timm model whole; of others linear names the place, so leave them there.
+            With adapt.lora.by it is a folder of run directories, one for each value of that column.
         method: what learns, the classifier, adapters or everything; see adapt.lora of the recipe.
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.

@@ -3,7 +3,7 @@
 Not its towers that are timm models already (`open_clip.py`), and no ResNet.
 
 open_clip's `VisionTransformer`: patches without bias, class token, learned positions, a norm before and after the blocks, the
-class token, a projection without bias. timm's `vit_base_patch16_clip_224` is that, and `…_clip_quickgelu_224` with x σ(1.702 x).
+class token, a projection without bias. timm's `vit_base_patch16_clip_224` is that, and `…_quickgelu_224` with x σ(1.702 x).
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def vit_trunk(model_cfg: Mapping[str, Any], where: object) -> tuple[str, dict[st
     for name, plain in PLAIN.items():
         if name in vision and vision[name] not in plain:
             raise InputError(
-                f"the image tower of {where} has {name} {vision[name]!r}", expected="CLIP's own", do="give it as file.py:function"
+                f"the image tower of {where} has {name} {vision[name]!r}",
+                expected="CLIP's own",
+                do="give it as file.py:function",
             )
     width = int(vision["width"])
     quick = bool(model_cfg.get("quick_gelu", False))

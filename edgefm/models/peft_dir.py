@@ -45,7 +45,7 @@ def load_peft_folder(
         )
     base = load_model(_source(adapter.base, folder), trust_remote_code=trust_remote_code)
     if base.kind == "frozen":
-        raise InputError(f"the base of {folder}, {adapter.base}, is a frozen graph", expected="a model with weights to merge into")
+        raise InputError(f"the base of {folder}, {adapter.base}, is a frozen graph", expected="weights to merge into")
     model = _with_head(base, adapter, folder)
     _merge(model.module, adapter, folder)
     return replace(
@@ -78,7 +78,9 @@ def _with_head(base: LoadedModel, adapter: Adapter, folder: Path) -> LoadedModel
     module, task = base.module, task_of(classes)
     if isinstance(module, TransformersEncoder):
         head = nn.Linear(width, classes)
-        model = replace(base, module=TransformersEncoder(module.body, head, pooling=module.pooling, prefix=module.prefix), task=task)
+        model = replace(
+            base, module=TransformersEncoder(module.body, head, pooling=module.pooling, prefix=module.prefix), task=task
+        )
     elif isinstance(module, TimmEncoder) and module.pooling == "own":
         model = with_classifier(base, task, width)
         head = classifier_of(model.module)

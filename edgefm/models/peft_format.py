@@ -35,7 +35,7 @@ FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
-    **{name: (False, None) for name in ("use_dora", "use_rslora", "lora_bias", "fan_in_fan_out")},
+    **dict.fromkeys(("use_dora", "use_rslora", "lora_bias", "fan_in_fan_out"), (False, None)),
     **{name: ({}, None) for name in ("rank_pattern", "alpha_pattern")},
 }
 
@@ -154,7 +154,9 @@ def _refuse_other_methods(config: Mapping[str, Any], folder: Path) -> None:
     for name, plain in PLAIN.items():
         if name in config and config[name] not in plain:
             raise InputError(
-                f"{folder / CONFIG} says {name} {json.dumps(config[name])}", expected="plain LoRA", do="merge it with peft first"
+                f"{folder / CONFIG} says {name} {json.dumps(config[name])}",
+                expected="plain LoRA",
+                do="merge it with peft first",
             )
 
 

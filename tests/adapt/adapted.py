@@ -16,7 +16,17 @@ from edgefm.models.probe import classifier_of, with_classifier
 from edgefm.spec.recipe import LoraRecipe
 
 from ..models.conftest import randomise
-from ..models.probe_cases import TASK, clip_linear, clip_own, image, own_timm, phikon_folder, rad_dino_classifier, virchow, width
+from ..models.probe_cases import (
+    TASK,
+    clip_linear,
+    clip_own,
+    image,
+    own_timm,
+    phikon_folder,
+    rad_dino_classifier,
+    virchow,
+    width,
+)
 from ..models.test_hf_dir import TINY, write
 
 RANK = 4

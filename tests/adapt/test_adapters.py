@@ -98,7 +98,7 @@ def test_a_pattern_that_hits_nothing_is_answered_with_names_that_are_there(tmp_p
 
 
 def test_a_rank_above_a_layers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"rank 33 is more than blocks\.0\.attn\.qkv of .* has \(32 to 96\); expected at most 32"):
+    with pytest.raises(InputError, match=r"rank 33 is more than blocks\.0\.attn\.qkv of .* has, 32 to 96; expected at most 32"):
         adapted(MAKERS[0](tmp_path / "model"), LoraRecipe(rank=33))
 
 
@@ -120,6 +120,9 @@ def test_a_block_that_multiplies_by_the_weight_itself_learns_too(architecture: s
     if "swin" in architecture:
         small = {"embed_dim": 16, "num_heads": (2,), "depths": (1,), "img_size": 32, "patch_size": 4, "window_size": 4}
     inner = timm.create_model(architecture, num_classes=0, **small)
+    for layer in inner.modules():
+        if isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)  # Swin v2 starts with blocks that change nothing
     qkv = next(layer for name, layer in inner.named_modules() if name.endswith("attn.qkv"))
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     before = inner.eval()(x)
@@ -131,7 +134,7 @@ def test_a_block_that_multiplies_by_the_weight_itself_learns_too(architecture: s
     nn.init.normal_(new.b)
     after = inner(x)
     assert not torch.allclose(after, before, atol=1e-3)
-    after.sum().backward()
+    after[:, ::2].sum().backward()
     assert new.a.grad.abs().sum() > 0 < new.b.grad.abs().sum()
 
 

@@ -51,5 +51,7 @@ def test_a_merge_that_went_wrong_is_refused_with_numbers(tmp_path: Path, make_da
     plain = merge(model.module)
     assert check_merged(model, plain, images, rows, CPU) < 1e-5
     plain.model.blocks[1].mlp.fc2.weight.data[0] += 0.05
-    with pytest.raises(ParityError, match=r"answers otherwise: logits differ by [\d.e-]+ of the largest .*expected at most 0\.0001"):
+    with pytest.raises(
+        ParityError, match=r"answers otherwise: logits differ by [\d.e-]+ of the largest .*expected at most 0\.0001"
+    ):
         check_merged(model, plain, images, rows, CPU)

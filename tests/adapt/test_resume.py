@@ -80,7 +80,10 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(
     monkeypatch.setattr(features.Extraction, "_compute", count)
     run(vit, data, tmp_path / "killed", method, resume=True, report=lines.append)
     assert any(line.startswith(said) for line in lines)
-    assert method != "linear" or computed[:2] in ([4, 4], [4, 2])  # the third shard of train, or val's first if that was written
+    assert method != "linear" or computed[:2] in (
+        [4, 4],
+        [4, 2],
+    )  # the third shard of train, or val's first if that was written
     run(vit, data, tmp_path / "whole", method)
     names = ["model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"]
     if "lora" in method:

@@ -74,7 +74,10 @@ def test_a_tower_that_is_no_transformer_or_another_one_is_refused(tmp_path: Path
     biomedclip(tmp_path / "clip", Linear())
     for vision, said in (
         ({"layers": [3, 4, 6, 3], "width": 64}, "neither a timm model nor a vision transformer"),
-        ({"layers": 2, "width": 64, "patch_size": 16, "attentional_pool": True}, "has attentional_pool True; expected CLIP's own"),
+        (
+            {"layers": 2, "width": 64, "patch_size": 16, "attentional_pool": True},
+            "has attentional_pool True; expected CLIP's own",
+        ),
         ({"layers": 2, "width": 64, "patch_size": 16, "no_ln_pre": True}, "has no_ln_pre True"),
     ):
         (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"vision_cfg": vision}}))

@@ -75,7 +75,10 @@ def test_a_classifier_that_learned_along_is_the_models(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"base_model_name_or_path": None}, "does not say which model the adapter belongs to; expected base_model_name_or_path"),
+        (
+            {"base_model_name_or_path": None},
+            "does not say which model the adapter belongs to; expected base_model_name_or_path",
+        ),
         ({"base_model_name_or_path": "/nowhere"}, "there is no file or folder /nowhere"),
         ({"use_dora": True}, "expected plain LoRA"),
     ],

@@ -69,7 +69,7 @@ def test_what_is_no_plain_lora_is_refused(tmp_path: Path, words: dict[str, Any],
 
 
 def test_a_folder_or_a_file_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no adapter_config.json"):
+    with pytest.raises(InputError, match=r"holds no adapter_config\.json"):
         load_adapter(tmp_path)
     folder = written(tmp_path / "a")
     state = load_file(folder / WEIGHTS)
@@ -84,5 +84,5 @@ def test_a_folder_or_a_file_that_is_not_whole_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="is not a whole safetensors file"):
         load_adapter(folder)
     (folder / WEIGHTS).unlink()
-    with pytest.raises(InputError, match="holds no adapter_model.safetensors"):
+    with pytest.raises(InputError, match=r"holds no adapter_model\.safetensors"):
         load_adapter(folder)
