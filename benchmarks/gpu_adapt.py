@@ -109,8 +109,13 @@ def model(quick: bool) -> Any:
     import timm
     import torch
 
+    from edgefm.spec.preprocess import Preprocess
+
     torch.manual_seed(0)
-    return timm.create_model("vit_giant_patch14_dinov2", num_classes=0, **(TINY if quick else VIT_G)).eval()
+    stated = TINY if quick else VIT_G
+    net = timm.create_model("vit_giant_patch14_dinov2", num_classes=0, **stated).eval()
+    net.preprocess = Preprocess(size=stated["img_size"], resize_to=stated["img_size"])
+    return net
 
 
 def contender(name: str, options: dict[str, Any]) -> None:

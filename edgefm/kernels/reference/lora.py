@@ -20,7 +20,8 @@ from .frozen import dequantize
 def linear(x, layer: Layer, index, seed, scale: float, p: float, activation: str, stream: int = 0):
     """y `[M, out]`, z `[M, out]` (empty without an activation) and u `[M, num · r]`; x `[M, in]`, index `[M]` or None."""
     a, b = layer.flat(x.dtype)
-    masked, c = _dropout(x, seed, scale, p, stream)
+    m, c = _mask(x, seed, scale, p, stream)
+    masked = x if m is None else m * x
     u = _own(c * (masked @ a.T), index, layer)
     w = dequantize(layer.base, b.shape[0], x.shape[1], x.dtype)
     z = x @ w.T if layer.bias is None else torch.addmm(layer.bias.to(x.dtype), x, w.T)
@@ -33,12 +34,13 @@ def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: floa
     if activation != "none":
         g = activate_backward(g, z, activation)
     a, b = layer.flat(x.dtype)
-    masked, c = _dropout(x, seed, scale, p, stream)
+    m, c = _mask(x, seed, scale, p, stream)
     v = _own(c * (g @ b), index, layer)
     dx = x.new_empty(0)
     if need_x:
         dx = g @ dequantize(layer.base, b.shape[0], x.shape[1], x.dtype)
-        dx = dx.add_((v @ a) * philox.keep(seed, stream, *x.shape, p)) if p else dx.addmm_(v, a)
+        dx = dx.addmm_(v, a) if m is None else dx.addcmul_(v @ a, m)
+    masked = x if m is None else m * x
     return dx, *layer.unflat(v.T @ masked, u.T @ g)
 
 
@@ -82,8 +84,9 @@ def _silu_slope(z: torch.Tensor) -> torch.Tensor:
     return s * (1 + z * (1 - s))
 
 
-def _dropout(x: torch.Tensor, seed, scale: float, p: float, stream: int) -> tuple[torch.Tensor, float]:
-    return (x * philox.keep(seed, stream, *x.shape, p), scale / philox.kept(p)) if p else (x, scale)
+def _mask(x: torch.Tensor, seed, scale: float, p: float, stream: int) -> tuple[torch.Tensor | None, float]:
+    """m, in x's dtype and shape, None without dropout; and c."""
+    return (philox.keep(seed, stream, *x.shape, p).to(x.dtype), scale / philox.kept(p)) if p else (None, scale)
 
 
 def _own(u: torch.Tensor, index: torch.Tensor | None, layer: Layer) -> torch.Tensor:
