@@ -3,7 +3,7 @@
 Not what LoRA can do for a foundation model: no such weights can be had here, so the ViT-S first learns skin lesions (all
 weights, a few epochs, kept in --work), and the adapters learn chest X-rays from there.
 
-    python benchmarks/lora_cxr.py [--work runs/lora_cxr] [--seeds 0 1] [--epochs 2] [--base-epochs 6]
+    python benchmarks/lora_cxr.py [--work runs/lora_cxr] [--seeds 0 1] [--epochs 2] [--base-epochs 3]
     python benchmarks/lora_cxr.py --quick      (a tiny model and few images: does it run)
 
 Both sides: same base, classifier, start of the adapters, targets, rank, learning rate, batches, views and number of updates.
@@ -27,7 +27,7 @@ from main_path import DATA, LABELS, ROOT, difference
 from measure import save
 
 SKIN = DATA / "ham10000" / "labels.csv"
-SIDE = 112
+SIDE = 96
 SETTINGS = ("adapt.batch=32", "adapt.lora.rank=16", "adapt.lr=0.001", "adapt.warmup=0.1", "adapt.views=2")
 BASE = ("adapt.batch=32", "adapt.lr=0.0005", "adapt.layer_decay=1", "adapt.warmup=0.1", "adapt.views=2")
 CONTENDERS = ("EdgeFM", "PEFT")
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "lora_cxr")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--base-epochs", type=int, default=6)
+    parser.add_argument("--base-epochs", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     work = options.work.absolute() / ("quick" if options.quick else f"{options.base_epochs}-base-epochs")

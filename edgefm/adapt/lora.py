@@ -11,7 +11,8 @@ Not the adapters (`adapters.py`) and not the loop (`train/`). Hu et al. 2021 (Lo
     OUT/SITE/                       for each site: a run directory of its own, merged; its adapter in OUT/SITE/adapters/SITE/
 
 Adapters of several sites learn together, each from its own images; the classifier is one, from all. The best epoch is the best
-over the val images of all.
+over the val images of all. Statistics of BatchNorm, where a model has such layers, move as with `full`: the merged model holds
+them, the adapter does not.
 """
 
 from __future__ import annotations

@@ -80,15 +80,19 @@ def test_what_it_makes_of_any_family_is_a_teacher(tmp_path: Path, make_data: Mak
         assert [each.role for each in load_model(student).ancestors] == ["teacher", "model", "data", "data"]
 
 
-@pytest.mark.parametrize("make", [phikon_folder, virchow, clip_mlp], ids=lambda make: make.__name__)
-def test_gradient_checkpointing_learns_the_same(tmp_path: Path, make_data: Make, make) -> None:
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [(phikon_folder, "lora"), (virchow, "lora"), (clip_mlp, "qlora"), (phikon_folder, "full")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_gradient_checkpointing_learns_the_same(tmp_path: Path, make_data: Make, make, method: Method) -> None:
     data, source, found = make_data(), make(tmp_path / "model"), []
     sets = [*QUICK, "adapt.lora.dropout=0.2"]
     for more in ([], ["adapt.checkpointing=true"]):
         out = tmp_path / f"run{len(found)}"
-        adapt(source, data, out, method="lora", recipe=load_recipe(None, [*sets, *more]))
-        found.append({name: pair[1] for name, pair in load_adapter(out / "adapters" / "default").layers.items()})
-    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+        adapt(source, data, out, method=method, recipe=load_recipe(None, [*sets, *more]))
+        found.append(load_model(out).module.state_dict())
+    torch.testing.assert_close(dict(found[0]), dict(found[1]), rtol=1e-3, atol=1e-5)
 
 
 def test_dropout_and_accumulation_learn_too(tmp_path: Path, make_data: Make, vit: Path) -> None:
@@ -167,3 +171,24 @@ def test_a_run_of_another_method_base_or_rank_is_not_taken_up(tmp_path: Path, ma
     with pytest.raises(InputError, match=r"recipe\.adapt\.lora\.rank was 4 and is 2"):
         run(vit, data, tmp_path / "run", "lora", "adapt.lora.rank=2", resume=True)
     run(vit, data, tmp_path / "run", "lora", resume=True)
+
+
+def test_the_adapters_folder_is_a_model_too(tmp_path: Path, make_data: Make, vit: Path) -> None:
+    out = run(vit, make_data(), tmp_path / "run", "lora", "adapt.lora.alpha=8")
+    merged, again = load_model(out), load_model(out / "adapters" / "default")
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        for one, other in zip(merged.module(x)[:2], again.module(x)[:2]):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_model_without_gradient_checkpointing_is_told() -> None:
+    import timm
+
+    from edgefm.adapt.checkpointing import checkpoint_blocks
+    from edgefm.models.encoder import TimmEncoder
+
+    with torch.device("meta"):
+        inner = timm.create_model("pit_ti_224", num_classes=0)
+    with pytest.raises(InputError, match=r"pit has no gradient checkpointing\. Leave adapt\.checkpointing out"):
+        checkpoint_blocks(TimmEncoder(inner, architecture="pit_ti_224", arguments={}), "pit")

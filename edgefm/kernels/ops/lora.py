@@ -129,7 +129,7 @@ def drawn(seed: Tensor | None, x: Tensor, p: float) -> Tensor | None:
 
 
 class _Eager(torch.autograd.Function):
-    """The operator for eager tensors: without torch.library's own dispatch, which takes 0.2 ms a layer, forward and backward."""
+    """The operator for eager tensors: without torch.library's own dispatch, which takes 0.2 ms a layer, both ways."""
 
     @staticmethod
     def forward(ctx, x, a, b, base, bias, index, seed, scale, p, activation):
