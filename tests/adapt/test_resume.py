@@ -42,7 +42,7 @@ run(*map(Path, sys.argv[1:4]), sys.argv[4], bar=lambda share, left: print(f"shar
     [
         ("linear", "share 0.44", "features of"),  # two of three shards of train, and none of val
         ("full", "step 3", "going on after epoch 1 of 2 and 1 of the next one's 2 steps"),
-        ("lora", "step 3", "going on after epoch 1 of 2 and 1 of the next one's 2 steps"),
+        pytest.param("lora", "step 3", "going on after epoch 1 of 2 and 1 of the next one's 2 steps", marks=pytest.mark.slow),
         ("qlora", "step 3", "going on after epoch 1 of 2 and 1 of the next one's 2 steps"),
     ],
     ids=["amid the features", "amid an epoch", "adapters amid an epoch", "adapters on nf4 amid an epoch"],
