@@ -16,6 +16,7 @@ from .job import Job
 from .lora_linear import Chosen
 
 ONE = "default"  # the name of an adapter that is alone, PEFT's own
+TAKEN = ("state", "lock", "tensorboard", "evaluation.json", "metrics.jsonl")  # what else lies in a run's folder
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def find_sites(job: Job) -> Sites:
             do="move some into train, or leave these images out",
         )
     for name in names:
-        if name.startswith(".") or "/" in name or "\\" in name or not name.isprintable() or len(name.encode()) > 200:
+        odd = name.startswith(".") or "/" in name or "\\" in name or not name.isprintable() or len(name.encode()) > 200
+        if odd or name in TAKEN:
             raise InputError(f"{column} {name!r} cannot be a folder's name", do=f"rename it in {dataset.name}")
     of_image[shown] = [numbers[values[index]] for index in shown.tolist()]
     return Sites(names, of_image, column)
