@@ -212,6 +212,19 @@ def lora_layers(found: dict[str, Any]) -> str:
     )
 
 
+def adapters(found: dict[str, Any]) -> str:
+    apart = found["auc_difference"]["EdgeFM - PEFT"]
+    return (
+        f"{found['times_as_fast']['median']:.2f} times as fast; AUC {apart['value']:+.4f} "
+        f"(95 % interval {apart['low']:+.4f} to {apart['high']:+.4f}; {len(found['runs']['PEFT'])} seeds)"
+    )
+
+
+def qlora(found: dict[str, Any]) -> str:
+    card = found["runs"]["EdgeFM"][0]["device"]
+    return f"{found['times_as_fast']:.2f} times the images/s, {found['memory_ratio']:.2f} times the memory ({card})"
+
+
 ROWS: tuple[Row, ...] = (
     ("Student of 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
@@ -234,6 +247,8 @@ ROWS: tuple[Row, ...] = (
     ("Distilling attention maps, forward and backward, against compiled torch", "gpu_attention_kl", maps),
     ("LoRA on an NF4 layer, one row, CUDA C++, against bitsandbytes and PEFT", "gpu_cuda", one_row),
     ("LoRA on a bf16 layer, forward and backward", "gpu_lora", lora_layers),
+    ("`adapt --method qlora` of a ViT-g, against PEFT, bitsandbytes and accelerate", "gpu_adapt", qlora),
+    ("`adapt --method lora` of a ViT-S on chest X-rays, on the CPU, against PEFT in a plain loop", "lora_cxr", adapters),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
     ("The same on OpenVINO, from the second time on", "first_answer", seconds("edgefm openvino again", "plain openvino again")),
     ("The same in torch", "first_answer", torch_start),

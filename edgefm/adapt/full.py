@@ -7,7 +7,6 @@ already (from `--method linear`, say) is kept, which is LP-FT of Kumar et al. 20
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,21 +18,21 @@ from ..models import LoadedModel, save_run
 from ..models.base_dir import savable
 from ..models.encoder import TimmEncoder
 from ..models.probe import ProbeEncoder, base_of, with_classifier
-from ..partial import write_atomically
-from ..runtime.decide import probabilities
-from ..train.checkpoint import State
 from ..train.images import Images
-from ..train.predict import all_outputs, predict
 from ..train.processes import Processes
 from ..train.progress import Report
 from ..train.supervised import fit_labels
-from ..verify.metrics import defined, task_metrics
+from .checkpointing import checkpoint_blocks
+from .evaluation import evaluate, told, write_evaluation
 from .job import Job
 from .layers import rate_scales
 
 
-def prepare_full(job: Job) -> LoadedModel:
+def prepare_full(job: Job, method: str = "full") -> LoadedModel:
     """The model with the classifier that will learn.
+
+    Args:
+        method: that asks: `full`, or one that changes the model as that does.
 
     Raises:
         InputError: a model whose weights cannot learn, or could not be saved.
@@ -44,7 +43,7 @@ def prepare_full(job: Job) -> LoadedModel:
     if job.tap is not None:
         raise InputError(
             f"--tap {job.tap} cuts the model short",
-            expected="a whole model for --method full",
+            expected=f"a whole model for --method {method}",
             do="leave --tap out, or use --method linear",
         )
     if not savable(base_of(model.module)):
@@ -55,12 +54,17 @@ def prepare_full(job: Job) -> LoadedModel:
         )
     if isinstance(job.source, torch.nn.Module):
         model = replace(model, module=copy.deepcopy(model.module))  # the user's own module stays as it is
-    if _same_task(job):
-        return replace(model, task=job.task)
-    return with_classifier(model, job.task, job.width, seed=job.recipe.seed)
+    if same_task(job):
+        model = replace(model, task=job.task)
+    else:
+        model = with_classifier(model, job.task, job.width, seed=job.recipe.seed)
+    if job.recipe.adapt.checkpointing:
+        checkpoint_blocks(model.module, model.name)
+    return model
 
 
-def _same_task(job: Job) -> bool:
+def same_task(job: Job) -> bool:
+    """Whether the model has a classifier for these very labels."""
     mine = job.model.task
     return isinstance(job.model.module, (TimmEncoder, ProbeEncoder)) and (mine.kind, mine.labels) == (
         job.task.kind,
@@ -99,32 +103,14 @@ def full(job: Job, folder: Path, model: LoadedModel, processes: Processes, *, re
         report=report,
     )
     if processes.main:
-        _evaluate(job, model, images, state, folder, report)
+        metrics = evaluate(job, model, model.module, images, job.val)
+        if len(job.val):
+            report.line(f"epoch {state.best_epoch} is the best; on {len(job.val)} val images: {told(metrics)}")
+        write_evaluation(folder, "full", state, len(job.train), len(job.val), metrics)
         save_run(folder, replace(model, module=model.module.cpu()), job.recipe, lineage)
 
 
 def _start(job: Job, model: LoadedModel) -> str:
     weights = sum(weight.numel() for weight in model.module.parameters() if weight.requires_grad)
-    start = "the classifier it has" if _same_task(job) else "a new classifier"
+    start = "the classifier it has" if same_task(job) else "a new classifier"
     return f"{weights / 1e6:.1f} million weights learn from {len(job.train)} images, with {start}"
-
-
-def _evaluate(job: Job, model: LoadedModel, images: Images, state: State, folder: Path, report: Report) -> None:
-    """evaluation.json: the best epoch's metrics on `val`, in fp32."""
-    metrics: dict[str, float] = {}
-    if len(job.val):
-        asked = predict(model.module, images, job.val, model.preprocess, device=job.device, precision="fp32")
-        logits = all_outputs(asked).logits
-        assert logits is not None
-        metrics = defined(task_metrics(probabilities(logits.numpy(), job.task), job.labels[job.val], job.task))
-        words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
-        report.line(f"epoch {state.best_epoch} is the best; on {len(job.val)} val images: {words or 'no metric is defined'}")
-    found = {
-        "method": "full",
-        "best_epoch": state.best_epoch,
-        "epochs": state.epochs,
-        "images": {"train": len(job.train), "val": len(job.val)},
-        "precision": {"train": state.precision, "val": "fp32"},
-        "val": metrics,
-    }
-    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=1) + "\n").encode())

@@ -17,7 +17,9 @@ from ..train.precision import choose_precision, to_device
 from ..train.predict import BATCH
 from ..train.progress import duration
 from ..train.timing import answer_seconds, seconds, step_seconds
+from .adapters import learning
 from .job import Job
+from .lora import Learner
 from .probe import GRID, few_threads
 
 SETTLE = 200  # steps of L-BFGS for one C: a rough figure, not a measurement
@@ -48,6 +50,25 @@ def plan_linear(job: Job, target: LoadedModel, base: Base | None) -> list[str]:
 
 def plan_full(job: Job, model: LoadedModel) -> list[str]:
     """Sentences about `--method full`. `model`: from `prepare_full`; its weights change."""
+    weights = _bytes(model)
+    return _plan_loop(job, model, "full", kept=weights, learned=weights)
+
+
+def plan_lora(job: Job, learner: Learner) -> list[str]:
+    """Sentences about `--method lora` and `qlora`. `learner`: from `prepare_lora`; its adapters change."""
+    layers, names = list(learner.layers.values()), learner.sites.names
+    adapters = 4 * learning(layers) * len(names)
+    many = f"{len(names)} adapters, each" if len(names) > 1 else "an adapter"
+    first = (
+        f"{learner.method}: {many} of {learning(layers) / 1e6:.2f} million weights on {len(layers)} layers, on a base in "
+        f"{'float32' if learner.kind == 'float' else learner.kind}"
+    )
+    kept = learner.whole * len(names) + adapters
+    return [first, *_plan_loop(job, learner.model, learner.method, kept=kept, learned=_bytes(learner.model))]
+
+
+def _plan_loop(job: Job, model: LoadedModel, method: str, *, kept: int, learned: int) -> list[str]:
+    """Sentences about a run of the training loop. `kept`: bytes of the run directory; `learned`: of what a checkpoint holds."""
     images, few, recipe = Images(job.dataset), _few(job.train), job.recipe.adapt
     precision = choose_precision(model.module, job.device, training=True)
     decode = seconds(lambda: images.batch(few, model.preprocess)) / len(few)
@@ -58,15 +79,13 @@ def plan_full(job: Job, model: LoadedModel) -> list[str]:
     prepare = (again if 0 < held <= KEEP else decode) / usable_threads()
     total = (len(job.train) + len(job.val)) * decode / usable_threads()  # every image is read once before anything starts
     total += recipe.epochs * (len(job.train) * (step + prepare) + len(job.val) * (answer + prepare))
-    weights = _bytes(model)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + min(KEEP, int(held)) + 3 * weights
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + min(KEEP, int(held)) + 3 * learned
     steps = recipe.epochs * max(1, len(job.train) // max(recipe.batch, 2))
     return [
-        f"full: {len(job.train)} images to learn from, {len(job.val)} to validate on; {recipe.epochs} epochs, "
+        f"{method}: {len(job.train)} images to learn from, {len(job.val)} to validate on; {recipe.epochs} epochs, "
         f"about {steps} steps",
         f"about {duration(total)} on this machine ({job.device}, {precision}, {1 / step:.0f} images/s)",
-        f"disk: {weights / 1e6:.0f} MB, {4 * weights / 1e6:.0f} MB more until it is finished; "
-        f"memory: about {peak / 1e9:.1f} GB",
+        f"disk: {kept / 1e6:.0f} MB, {4 * learned / 1e6:.0f} MB more until it is finished; memory: about {peak / 1e9:.1f} GB",
     ]
 
 

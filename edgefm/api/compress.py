@@ -53,7 +53,7 @@ def adapt(
     data: str | Path,
     out: str | Path,
     *,
-    method: Literal["linear", "full"] = "linear",
+    method: Literal["linear", "lora", "qlora", "full"] = "linear",
     recipe: str | Path | None = None,
     set: tuple[str, ...] = (),
     seed: int | None = None,
@@ -67,14 +67,16 @@ def adapt(
 ) -> Path:
     """Make a teacher of your task out of a foundation model.
 
-    linear leaves the model as it is and fits a classifier on its features; full fine-tunes every weight. A run that was
-    stopped goes on with --resume, and ends as if it had not been.
+    linear leaves the model as it is and fits a classifier on its features. lora leaves its weights as they are and trains small
+    adapters beside them, qlora the same with these weights in 4 bits or int8, for less memory. full fine-tunes every weight. A
+    run that was stopped goes on with --resume, and ends as if it had not been.
 
     Args:
         model: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm.
         data: a CSV, a folder of class folders, a MedMNIST .npz, medmnist:NAME or phantom:NAME, with labels.
         out: the run directory to write. It holds a timm model whole; of others linear names the place, so leave them there.
-        method: what learns, the classifier or everything.
+            With adapt.lora.by it is a folder of run directories, one for each value of that column.
+        method: what learns, the classifier, adapters or everything; see adapt.lora of the recipe.
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of weights, order and views.

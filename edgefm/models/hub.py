@@ -20,7 +20,14 @@ from urllib.request import getproxies
 from ..errors import InputError
 
 PATIENCE = 3.0
-CONFIGS = ("config.json", "open_clip_config.json", "preprocessor_config.json", "README.md")
+CONFIGS = (
+    "config.json",
+    "open_clip_config.json",
+    "preprocessor_config.json",
+    "README.md",
+    "adapter_config.json",  # of PEFT, and its weights beside
+    "adapter_model.safetensors",
+)
 WEIGHTS = (
     "model.safetensors",
     "open_clip_model.safetensors",

@@ -1,6 +1,7 @@
 """The image tower of an open_clip folder (`open_clip_config.json`), without open_clip: BiomedCLIP and its kin.
 
-Not the text half, whose weights are left aside. Only towers whose trunk is a timm model (`timm_model_name`) are read.
+Not the text half, whose weights are left aside. Read are towers whose trunk is a timm model (`timm_model_name`), and CLIP's own
+vision transformer, which becomes one (`open_clip_vit.py`).
 
 open_clip's `TimmModel`: trunk with the pooling `timm_pool` ("" keeps the trunk's own), then `head.proj`, linear or a two-layer
 MLP. The embedding is that projection, as `encode_image` gives it before normalisation to unit length. `preprocess_cfg` is
@@ -22,6 +23,7 @@ from ..spec.task import make_task
 from .contract import licence_of, preprocess_from_timm
 from .encoder import ImageTower
 from .loaded import LoadedModel
+from .open_clip_vit import is_vit, timm_keys, vit_trunk
 from .timm_build import build_timm
 from .timm_names import check_timm_name
 from .vit_keys import vit_structure
@@ -44,18 +46,21 @@ def load_open_clip_folder(
     where = hub_id or str(folder)
     model_cfg = config.get("model_cfg", {})
     vision = model_cfg.get("vision_cfg", {})
-    if "timm_model_name" not in vision:
+    own = is_vit(vision)
+    if not own and "timm_model_name" not in vision:
         raise InputError(
-            f"the image tower of {where} is not a timm model",
-            expected="timm_model_name under vision_cfg",
+            f"the image tower of {where} is neither a timm model nor a vision transformer",
+            expected="timm_model_name, or layers, width and patch_size, under vision_cfg",
             do="give it as file.py:function",
         )
-    architecture = str(vision["timm_model_name"]).partition(".")[0]
+    architecture, stated = vit_trunk(model_cfg, where) if own else (str(vision["timm_model_name"]).partition(".")[0], {})
     check_timm_name(architecture)
     files = find_weights(folder)
     state = {key.removeprefix("visual."): value for key, value in read_weights(files).items() if key.startswith("visual.")}
+    if own:
+        state = timm_keys(state)
     size = int(vision.get("image_size", 224))
-    arguments = {"num_classes": 0, **vision.get("timm_model_args", {})}
+    arguments = {"num_classes": 0, **stated, **vision.get("timm_model_args", {})}
     if vision.get("timm_pool"):
         arguments["global_pool"] = vision["timm_pool"]
     structure = vit_structure({key.removeprefix("trunk."): value for key, value in state.items()})

@@ -37,6 +37,7 @@ def load_model(
     | a folder with `edgefm.json` (a run of `adapt` or `distill`) | `run_dir.py` |
     | a folder with timm's `config.json` | `timm_dir.py` |
     | a folder with transformers' `config.json` | `hf_dir.py` |
+    | a folder with `adapter_config.json` (PEFT's LoRA) | `peft_dir.py` |
     | a folder with `open_clip_config.json` | `open_clip.py` |
     | a checkpoint file, or a folder with nothing else: RETFound's | `mae.py` |
     | `.onnx`, `.xml`, `.tflite`, `.efm` | `frozen.py` |
@@ -110,6 +111,10 @@ def _load_folder(
         from .run_dir import load_run
 
         return load_run(folder, tap=tap, licence=licence, trust_remote_code=trust_remote_code)
+    if (folder / "adapter_config.json").is_file():
+        from .peft_dir import load_peft_folder
+
+        return load_peft_folder(folder, licence=licence, hub_id=hub_id, trust_remote_code=trust_remote_code)
     if (folder / "open_clip_config.json").is_file():
         from .open_clip import load_open_clip_folder
 

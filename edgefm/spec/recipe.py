@@ -79,12 +79,39 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     tensorboard: bool = False
 
 
+class LoraRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Low-rank adapters, for `lora` and `qlora`.
+
+    Attributes:
+        rank: of each. alpha: an adapter counts alpha / rank times; null for the rank, which is once.
+        dropout: of an adapted layer's input, for the adapter only.
+        targets: names of linear layers or their ends, `*` for anything; empty for the family's (see `adapt/targets.py`).
+        base: what the frozen weights of `qlora` are: NF4, or int8 with a scale per channel.
+        by: a further column of the CSV, such as a site: each of its values learns an adapter of its own; null for one for all.
+    """
+
+    rank: Annotated[int, Meta(ge=1, le=128)] = 16
+    alpha: Positive | None = None
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    targets: tuple[str, ...] = ()
+    base: Literal["nf4", "int8"] = "nf4"
+    by: str | None = None
+
+
 class AdaptRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a foundation model learns a task, with `full`. `layer_decay`: a ViT's layer learns this much slower than the next."""
+    """How a foundation model learns a task, with `full`, `lora` and `qlora`.
+
+    Attributes:
+        lr: null for the method's own, 1e-4 of `full` and 1e-3 of the others.
+        layer_decay: with `full` a ViT's layer learns this much slower than the next.
+        checkpointing: compute each block's activations again for the backward: less memory, for a second forward pass.
+    """
 
     epochs: Count = 10
-    lr: Positive = 1e-4
+    lr: Positive | None = None  # type: ignore[assignment]
     layer_decay: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.75
+    checkpointing: bool = False
+    lora: LoraRecipe = LoraRecipe()
 
 
 class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,6 +19,20 @@ from .views import apply_views, draw_views, normalise
 BATCH = 32
 
 
+def answer(module: nn.Module, x: torch.Tensor, indexes: np.ndarray) -> Outputs:
+    """What `module` answers, in its mode. One with an attribute `by_image` is first told which images these are: its adapters
+    differ by image.
+
+    Args:
+        x: float32 `[N, C, S, S]`. indexes: int64 `[N]`, positions in the data set.
+    """
+    tell = getattr(module, "by_image", None)
+    if tell is not None:
+        tell(indexes, x.device)
+    outputs: Outputs = module(x)
+    return outputs
+
+
 def predict(
     module: nn.Module,
     images: Images,
@@ -45,7 +59,7 @@ def predict(
     cut = [indexes[start : start + BATCH] for start in range(0, len(indexes), BATCH)]
     for chosen, windowed in zip(cut, images.batches(cut, spec)):
         with torch.no_grad(), autocast(device, precision):
-            outputs: Outputs = module(model_input(windowed.to(device), chosen, spec, view))
+            outputs = answer(module, model_input(windowed.to(device), chosen, spec, view), chosen)
         outputs = Outputs(*(None if each is None else each.float().cpu() for each in outputs))  # type: ignore[arg-type]
         finite = torch.isfinite(outputs.embedding if outputs.logits is None else outputs.logits).all(dim=1)
         if not finite.all():

@@ -24,7 +24,7 @@ from .checkpoint import State
 from .objective import Batch
 from .optimizer import CLIP
 from .precision import Precision, autocast
-from .predict import model_input
+from .predict import answer, model_input
 from .processes import Processes
 from .randomness import torch_seed
 from .training import Training
@@ -108,7 +108,7 @@ def _forward(training: Training, batch: Batch, images: torch.Tensor, precision: 
     views = (training.seed, batch.view, training.recipe.augment)
     x = model_input(images.to(training.device), batch.indexes, training.spec, views)
     with autocast(training.device, precision):
-        outputs = training.module(x)
+        outputs = answer(training.module, x, batch.indexes)
     return training.objective(outputs, batch)
 
 

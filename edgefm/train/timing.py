@@ -15,7 +15,7 @@ from ..spec.recipe import TrainRecipe
 from .images import Images
 from .optimizer import make_optimizer
 from .precision import Precision, autocast, choose_precision, to_device
-from .predict import model_input, predict
+from .predict import answer, model_input, predict
 
 
 def step_seconds(
@@ -34,7 +34,7 @@ def step_seconds(
     def step() -> None:
         x = model_input(windowed, indexes, model.preprocess, (0, 0, recipe.augment))
         with autocast(device, precision):
-            outputs: Any = module(x)
+            outputs: Any = answer(module, x, indexes)
         optimizer.zero_grad()
         (outputs.embedding if outputs.logits is None else outputs.logits).float().square().mean().backward()
         optimizer.step()

@@ -12,9 +12,9 @@ from edgefm.adapt import adapt
 from edgefm.settings import load_recipe
 
 Make = Callable[..., Path]
-Method = Literal["linear", "full"]
-METHODS: tuple[Method, ...] = ("linear", "full")
-SHORT = ("adapt.epochs=2", "adapt.views=2", "adapt.batch=6", "adapt.lr=1e-3")
+Method = Literal["linear", "lora", "qlora", "full"]
+METHODS: tuple[Method, ...] = ("linear", "lora", "full")
+SHORT = ("adapt.epochs=2", "adapt.views=2", "adapt.batch=6", "adapt.lr=1e-3", "adapt.lora.rank=4")
 
 
 def run(model: Any, data: Path, out: Path, method: Method = "linear", *sets: str, **options: Any) -> Path:

@@ -18,11 +18,12 @@ from edgefm.runtime.session import Session
 from edgefm.settings import load_recipe
 
 from ..models.probe_cases import clip_mlp, onnx, phikon_folder, rad_dino_classifier, virchow
-from .runs import METHODS, Make
+from .runs import Make
 
 SHORT = ["adapt.epochs=1", "distill.epochs=1", "distill.views=1", "distill.batch=8"]
 # A probe of the last: its features differ by a thousandth of their size only, as the gate's rounding does.
-TORCH = [(make, method) for make in (phikon_folder, rad_dino_classifier, virchow) for method in METHODS] + [(clip_mlp, "full")]
+TORCH = [(make, method) for make in (phikon_folder, rad_dino_classifier, virchow) for method in ("linear", "full")]
+TORCH += [(clip_mlp, "full"), (virchow, "lora")]
 
 
 def teach(make: Any, folder: Path, data: Path, method: Any, **options: Any) -> Path:

@@ -43,5 +43,5 @@ def test_what_it_makes_is_a_model_of_every_other_verb(edgefm: Command):
 
 
 def test_a_method_that_is_not_there_is_answered_with_those_that_are(edgefm: Command):
-    line = line_of(edgefm(*ADAPT, "--method", "lora", "-o", "out"))
-    assert "'lora' is not one of 'linear', 'full'" in line
+    line = line_of(edgefm(*ADAPT, "--method", "dora", "-o", "out"))
+    assert "'dora' is not one of 'linear', 'lora', 'qlora', 'full'" in line

@@ -22,7 +22,7 @@ from .conftest import randomise, write_timm_folder
 from .test_encoders import CFG, VIRCHOW2
 from .test_frozen import contract, graph
 from .test_hf_dir import TINY, phikon, write
-from .test_open_clip import Linear, Mlp, biomedclip
+from .test_open_clip import Linear, Mlp, biomedclip, own_clip
 
 TASK = make_task("multiclass", ("normal", "bacterial", "viral"))
 LINEAGE = (Ancestor(role="model", name="encoder", licence="mit", sha256="0" * 64),)
@@ -94,6 +94,12 @@ def clip_mlp(folder: Path) -> str:
     return str(folder)
 
 
+def clip_own(folder: Path) -> str:
+    """CLIP's own tower, attention with `in_proj_weight`."""
+    own_clip(folder)
+    return str(folder)
+
+
 def function(folder: Path) -> str:
     folder.mkdir()
     (folder / "mine.py").write_text(CODE)
@@ -107,7 +113,7 @@ def onnx(folder: Path) -> str:
 
 
 WHOLE = (own_timm, virchow, projected, odd_timm)
-SAVABLE = (*WHOLE, phikon_folder, rad_dino_classifier, clip_linear, clip_mlp)
+SAVABLE = (*WHOLE, phikon_folder, rad_dino_classifier, clip_linear, clip_mlp, clip_own)
 ELSEWHERE = (phikon_folder, rad_dino_classifier, clip_mlp, function, onnx)
 
 

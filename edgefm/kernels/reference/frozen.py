@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 from ..ops.frozen import Frozen
 
@@ -19,7 +20,9 @@ def dequantize(base: Frozen, out: int, inner: int, dtype: torch.dtype) -> torch.
         nested_absmax, nested_code, offset = nested
         groups = torch.arange(absmax.numel(), device=absmax.device) // base.nested_block
         absmax = nested_code[absmax.reshape(-1).int()] * nested_absmax[groups] + offset
-    packed = base.weight.reshape(-1)
-    values = code[torch.stack([packed >> 4, packed & 15], dim=1).reshape(-1).int()][: out * inner]
-    blocks = torch.arange(out * inner, device=values.device) // base.block
-    return (values * absmax.float()[blocks]).view(out, inner).to(dtype)
+    levels = torch.arange(256, device=code.device)
+    pairs = code[torch.stack([levels >> 4, levels & 15], dim=1)]  # what a byte means, `[256, 2]`
+    values = pairs[base.weight.reshape(-1).int()].reshape(-1)[: out * inner]
+    short = absmax.numel() * base.block - out * inner
+    blocks = (functional.pad(values, (0, short)) if short else values).view(-1, base.block)
+    return (blocks * absmax.float().view(-1, 1)).reshape(-1)[: out * inner].view(out, inner).to(dtype)

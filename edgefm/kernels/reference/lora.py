@@ -1,6 +1,6 @@
 """LoRA on a frozen linear layer and on a transformer's MLP, forward and backward, in plain torch.
 
-Not fast: each step is a pass of its own. Any floating dtype; fp64 for the gradients' check.
+What runs on processors, and what the kernels are held to. Any floating dtype; fp64 for the gradients' check. Not fused.
 
 Hu et al. 2021. Symbols, with m the mask of dropout and c = scale / P(kept): u = c (m ∘ x) Aᵀ, z = x Wᵀ + bias + u Bᵀ,
 y = act(z); backward, with g = ∂/∂z: v = c g B, dx = g W + m ∘ (v A), dA = vᵀ (m ∘ x), dB = gᵀ u.
@@ -20,11 +20,12 @@ from .frozen import dequantize
 def linear(x, layer: Layer, index, seed, scale: float, p: float, activation: str, stream: int = 0):
     """y `[M, out]`, z `[M, out]` (empty without an activation) and u `[M, num · r]`; x `[M, in]`, index `[M]` or None."""
     a, b = layer.flat(x.dtype)
-    masked, c = _dropout(x, seed, scale, p, stream)
-    u = _own(c * masked @ a.T, index, layer)
-    z = x @ dequantize(layer.base, b.shape[0], x.shape[1], x.dtype).T + u @ b.T
-    if layer.bias is not None:
-        z = z + layer.bias.to(x.dtype)
+    m, c = _mask(x, seed, scale, p, stream)
+    masked = x if m is None else m * x
+    u = _own(c * (masked @ a.T), index, layer)
+    w = dequantize(layer.base, b.shape[0], x.shape[1], x.dtype)
+    z = x @ w.T if layer.bias is None else torch.addmm(layer.bias.to(x.dtype), x, w.T)
+    z = z.addmm_(u, b.T)  # no pass of its own over the wide z
     return (z, z.new_empty(0), u) if activation == "none" else (activate(z, activation), z, u)
 
 
@@ -33,14 +34,13 @@ def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: floa
     if activation != "none":
         g = activate_backward(g, z, activation)
     a, b = layer.flat(x.dtype)
-    masked, c = _dropout(x, seed, scale, p, stream)
-    v = _own(c * g @ b, index, layer)
+    m, c = _mask(x, seed, scale, p, stream)
+    v = _own(c * (g @ b), index, layer)
     dx = x.new_empty(0)
     if need_x:
-        low = v @ a
-        if p:
-            low = low * philox.keep(seed, stream, *x.shape, p)
-        dx = g @ dequantize(layer.base, b.shape[0], x.shape[1], x.dtype) + low
+        dx = g @ dequantize(layer.base, b.shape[0], x.shape[1], x.dtype)
+        dx = dx.addmm_(v, a) if m is None else dx.addcmul_(v @ a, m)
+    masked = x if m is None else m * x
     return dx, *layer.unflat(v.T @ masked, u.T @ g)
 
 
@@ -84,8 +84,9 @@ def _silu_slope(z: torch.Tensor) -> torch.Tensor:
     return s * (1 + z * (1 - s))
 
 
-def _dropout(x: torch.Tensor, seed, scale: float, p: float, stream: int) -> tuple[torch.Tensor, float]:
-    return (x * philox.keep(seed, stream, *x.shape, p), scale / philox.kept(p)) if p else (x, scale)
+def _mask(x: torch.Tensor, seed, scale: float, p: float, stream: int) -> tuple[torch.Tensor | None, float]:
+    """m, in x's dtype and shape, None without dropout; and c."""
+    return (philox.keep(seed, stream, *x.shape, p).to(x.dtype), scale / philox.kept(p)) if p else (None, scale)
 
 
 def _own(u: torch.Tensor, index: torch.Tensor | None, layer: Layer) -> torch.Tensor:
