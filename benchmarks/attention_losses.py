@@ -4,10 +4,11 @@ Not the operator's speed (`gpu_attention_kl.py`) and not the main path (`main_pa
 
     python benchmarks/attention_losses.py [--work runs/attention_losses] [--seeds 0 1 2] [--epochs 8] [--teacher-epochs 12]
 
-The teacher, a ViT 192 wide with 6 heads, learns from all labels of train. Each student, 96 wide with 3 heads, as many layers and the
-same 7 x 7 patches, learns from the labels of 10 % of the patients and the teacher's answers to all images: by the default recipe,
-and with either loss or both at weight 1 beside it, last layer to last layer. One process, one arm after the other; a run that was stopped
-goes on where it was. Differences are of the mean over the seeds, on the 1,211 test images, paired and by patient.
+The teacher, a ViT 192 wide with 6 heads, learns from all labels of train. Each student, 96 wide with 3 heads, as many layers
+and the same 7 x 7 patches, learns from the labels of 10 % of the patients and the teacher's answers to all images: by the
+default recipe, and with either loss or both at weight 1 beside it, last layer to last layer. One process, one arm after the
+other; a run that was stopped goes on where it was. Differences are of the mean over the seeds, on the 1,211 test images,
+paired and by patient.
 
 Whether a loss did what it says stands beside it, on the images of val: how far the student's last layer is from the teacher's.
 """
@@ -136,7 +137,7 @@ def distances(run: Path, teacher: Path) -> dict[str, float]:
 
 
 def results(found: dict[str, dict[str, dict[str, Any]]], teacher: np.ndarray) -> dict[str, Any]:
-    """AUC and balanced accuracy of every run, and of the arms with a loss more what they differ from the default, with intervals."""
+    """AUC and balanced accuracy of every run, and with intervals what the arms with a loss more differ from the default."""
     _, truth, patients = test_images()
     chances = {name: {seed: np.array(run["probability"]) for seed, run in runs.items()} for name, runs in found.items()}
     arms = {}
@@ -162,7 +163,7 @@ def results(found: dict[str, dict[str, dict[str, Any]]], teacher: np.ndarray) ->
 def difference(
     one: list[np.ndarray], other: list[np.ndarray], truth: np.ndarray, patients: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Mean AUC and balanced accuracy of some runs less those of others, on the same resampled patients; runs are not resampled."""
+    """Mean AUC and balanced accuracy of some runs less those of others, on the same resampled patients."""
     from edgefm.verify.intervals import bootstrap_intervals
     from edgefm.verify.metrics import auc
 

@@ -58,7 +58,7 @@ def applicable(
         raise InputError(f"no loss teaches the student its {what}", do=f"give {keys} a weight")
     if not known and not asks(left):
         raise InputError(
-            "with distill.task=data and no weight for features, tokens, attention or relation nothing of the teacher is learned",
+            "with distill.task=data and no weight for features, tokens or attention nothing of the teacher is learned",
             do="give distill.losses.features a weight, or say --without-teacher",
         )
     return left

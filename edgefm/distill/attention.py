@@ -3,8 +3,8 @@
     attention   the maps, softmax(q kᵀ / sqrt(d)): head by head where both have as many heads, else the means over the heads
     relation    softmax(x xᵀ / sqrt(d_r)) of the queries and of the values, cut into relation heads
 
-Last layer to last layer unless the recipe says otherwise: MiniLM (Wang et al. 2020, section 3: maps and value relations, with as
-many heads on both sides). Relations among queries, any number of heads, and relation heads that are narrower than heads (48 for a
+Last layer to last layer unless the recipe says otherwise: MiniLM (Wang et al. 2020, section 3: maps and value relations, with
+as many heads on both sides). Relations among queries, any number of heads, and relation heads narrower than heads (48 for a
 teacher 768 wide, 16 each): MiniLMv2 (Wang et al. 2021, section 3), which also compares the keys; `attention` has these.
 
 Both see the class token, where both have one, and the patches: the rows of a map are renormalised without the registers.

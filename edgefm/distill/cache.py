@@ -102,7 +102,7 @@ class TeacherCache:
         if size > free:
             raise InputError(
                 f"the teacher's answers take {bytes_of(size)}, and the disk of {self.root} has {bytes_of(free)} left",
-                do="free some space, choose another folder with --cache, or ask for less: distill.views, distill.tokens, distill.layers",
+                do="free some space, choose another folder with --cache, or ask for less with distill.views, tokens or layers",
             )
 
     def prepare(self, view: int, progress: Progress) -> None:

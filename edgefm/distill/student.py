@@ -41,8 +41,8 @@ def make_student(teacher: LoadedModel, recipe: Recipe, *, task: Task, embedding:
 
 @torch.no_grad()
 def look_at(student: LoadedModel) -> Attended:
-    """What the student answers an empty image, with its grid of features, `tokens` being None where it has none, and with all that
-    its attention layers compare."""
+    """What the student answers an empty image, its grid of features (`tokens`, None where it has none) and its attention
+    included."""
     spec, module = student.preprocess, student.module
     module.tokens = True  # type: ignore[assignment]
     outputs: Attended = AttentionEncoder(module)(torch.zeros(1, spec.channels, spec.size, spec.size))

@@ -4,7 +4,7 @@ Not a change of the model and not a kernel: its attention runs as before, fused,
 
 Noted is what a layer hands to torch's `scaled_dot_product_attention`, as timm's and transformers' encoders do: queries and keys
 after their norms and rotations, from one projection or three, in blocks of any kind. Left aside are calls with a mask or a bias
-(Swin, BEiT), with other keys than queries (pooling), in windows, and off the grid of patches. Not seen at all: attention written as
+(Swin, BEiT), with other keys than queries (pooling), in windows, and off the grid of patches. Not seen: attention written as
 matrix products (`TIMM_FUSED_ATTN=0`, transformers' "eager"), `nn.MultiheadAttention`, and frozen graphs.
 
 The tokens that stay: a class token first, where there is one, then the patches, row by row. Registers are left out.

@@ -111,8 +111,8 @@ class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_onl
         task: what the student answers: the "teacher"'s task, or the classes of the "data", which the teacher need not know.
             It then learns them from labels, beside the teacher's features.
         temperature: of the softened logits. tokens: patch tokens kept per view of an image, drawn at random.
-        layers: pairs of attention layers that `attention` and `relation` compare, the teacher's and the student's, from 0 or, below
-            0, from the end. The last ones by default, as in MiniLM (Wang et al. 2020).
+        layers: pairs of attention layers that `attention` and `relation` compare, the teacher's and the student's, from 0 or,
+            below 0, from the end. The last ones by default, as in MiniLM (Wang et al. 2020).
         pretrained: start from timm's weights.
     """
 

@@ -140,9 +140,7 @@ def test_a_layer_that_there_is_not_is_refused_with_the_depth(pair: tuple[int, in
 
 
 def test_patches_that_differ_are_refused_with_what_to_take() -> None:
-    with pytest.raises(
-        InputError, match=r"the teacher big attends to 16 x 16 patches, the student to 14 x 14; .*Take a student"
-    ):
+    with pytest.raises(InputError, match=r"big attends to 16 x 16 patches, the student to 14 x 14; .*Take a student"):
         pair_layers([(-1, -1)], ((6, 257, 64),), SIX, "big")
     assert pair_layers([(-1, -1)], ((6, 196, 64),), SIX, "big") == ((0, 5),)  # only one has a class token
 
@@ -156,11 +154,10 @@ def test_only_what_the_losses_need_is_noted() -> None:
 
 def test_attention_and_relations_are_learned(tmp_path: Path, make_data: Make, attentive_teacher: Any) -> None:
     data, lines = make_data(train=16), list[str]()
-    sets = (BOTH, "distill.epochs=4", "distill.layers=[[-1, -1], [0, 2]]")
+    sets = (BOTH, "distill.epochs=8", "distill.views=1", "distill.layers=[[-1, -1], [0, 2]]", "distill.lr=0.003")
     out = run(attentive_teacher, data, tmp_path / "run", *sets, report=lines.append)
     assert terms(out) == {"loss_logits", "loss_features", "loss_labels", "loss_attention", "loss_relation"}
     history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    print([(each["loss_attention"], each["loss_relation"]) for each in history])
     assert all(history[-1][name] < 0.9 * history[0][name] for name in ("loss_attention", "loss_relation"))
     how = "the mean of 4 and of 2 heads, 4 relation heads"
     said = f"its layer 2 of 3 and the student's 5 of 6 ({how}); its layer 0 of 3 and the student's 2 of 6 ({how})"
@@ -183,9 +180,7 @@ def test_a_teacher_without_classifier_teaches_attention_beside_its_embedding(tmp
 def test_a_student_of_other_patches_is_refused_before_anything_is_written(tmp_path: Path, make_data: Make) -> None:
     with pytest.raises(InputError, match="AttentiveTeacher attends to 5 x 5 patches, the student to 10 x 10"):
         run(AttentiveTeacher(size=80), make_data(), tmp_path / "run", BOTH)
-    with pytest.raises(
-        InputError, match=r"layer 9 of the teacher AttentiveTeacher, which has 3 attention layers; expected -3 to 2"
-    ):
+    with pytest.raises(InputError, match="layer 9 of the teacher AttentiveTeacher, which has 3 attention layers"):
         run(AttentiveTeacher(), make_data(), tmp_path / "run", BOTH, "distill.layers=[[9, -1]]")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data"]
 
@@ -320,16 +315,9 @@ def test_with_all_answers_in_the_cache_a_teacher_on_disk_is_not_loaded(
 ) -> None:
     sizes = {"img_size": 160, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
     model = randomise(timm.create_model("vit_tiny_patch16_224", num_classes=2, **sizes))
-    cfg = {"input_size": [3, 160, 160]}
-    folder = write_timm_folder(
-        tmp_path / "timm",
-        "vit_tiny_patch16_224",
-        model,
-        cfg=cfg,
-        num_classes=2,
-        model_args=sizes,
-        label_names=["dark", "bright"],
-    )
+    config: dict[str, Any] = {"num_classes": 2, "model_args": sizes, "label_names": ["dark", "bright"]}
+    size = {"input_size": [3, 160, 160]}
+    folder = write_timm_folder(tmp_path / "timm", "vit_tiny_patch16_224", model, cfg=size, **config)
     data, loads = make_data(), list[Any]()
 
     def load(source: Any, **options: Any) -> Any:
