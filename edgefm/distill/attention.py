@@ -101,8 +101,8 @@ def _alike(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, 
     return student[:, :, -tokens:].float(), teacher[:, :, -tokens:].float()
 
 
-def compared(pairs: Pairs, teacher: tuple[Shape, ...], student: tuple[Shape, ...], losses: LossRecipe) -> str:
-    """A sentence on what the losses compare of one teacher."""
+def compared(pairs: Pairs, teacher: tuple[Shape, ...], student: tuple[Shape, ...], name: str, losses: LossRecipe) -> str:
+    """A sentence on what the losses compare of the teacher called `name`."""
     each = []
     for t, s in pairs:
         theirs, mine = teacher[t], student[s]
@@ -112,5 +112,5 @@ def compared(pairs: Pairs, teacher: tuple[Shape, ...], student: tuple[Shape, ...
             how.append(f"{mine[0]} heads in pairs" if alike else f"the mean of {theirs[0]} and of {mine[0]} heads")
         if losses.relation:
             how.append(f"{relation_heads(theirs[0] * theirs[2], mine[0] * mine[2])} relation heads")
-        each.append(f"its layer {t} of {len(teacher)} and the student's {s} of {len(student)} ({', '.join(how)})")
-    return f"attention is compared, counting layers from 0: {'; '.join(each)}"
+        each.append(f"{t} of {len(teacher)} with the student's {s} of {len(student)}, {', '.join(how)}")
+    return f"attention layers of {name}, counted from 0: {'; '.join(each)}"

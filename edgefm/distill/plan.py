@@ -162,7 +162,7 @@ def make_plan(
         )
         caches.append(TeacherCache(cache, teacher, questions, images, report.line))
         if pairs:
-            report.line(compared(pairs, each.attention, mine, losses))
+            report.line(compared(pairs, each.attention, mine, teacher.about.name, losses))
     student.module.tokens = losses.tokens > 0  # type: ignore[assignment]
     return Plan(
         teachers=teachers,

@@ -160,8 +160,8 @@ def test_attention_and_relations_are_learned(tmp_path: Path, make_data: Make, at
     history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(history[-1][name] < 0.9 * history[0][name] for name in ("loss_attention", "loss_relation"))
     how = "the mean of 4 and of 2 heads, 4 relation heads"
-    said = f"its layer 2 of 3 and the student's 5 of 6 ({how}); its layer 0 of 3 and the student's 2 of 6 ({how})"
-    assert f"attention is compared, counting layers from 0: {said}" in lines
+    said = f"2 of 3 with the student's 5 of 6, {how}; 0 of 3 with the student's 2 of 6, {how}"
+    assert f"attention layers of AttentiveTeacher, counted from 0: {said}" in lines
     names = set(load_model(out).module.state_dict())
     assert names == set(load_model(run(attentive_teacher, data, tmp_path / "plain", "distill.epochs=1")).module.state_dict())
 
