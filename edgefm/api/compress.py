@@ -134,9 +134,10 @@ def distill(
     """Teach a small student what a large teacher knows.
 
     Labels are optional; in a table, images of train may lack theirs. With --set distill.task=data the student learns the
-    classes of the data, beside the features of a teacher that need not know them. The teacher is asked once about each
-    random view of an image, and its answers are kept: other students, losses and temperatures take them from there. A run
-    that was stopped goes on with --resume, and ends as if it had not been.
+    classes of the data, beside the features of a teacher that need not know them. With --set distill.losses.attention=1, or
+    relation=1, a vision transformer also learns where a teacher of the same patches attends. The teacher is asked once about
+    each random view of an image, and its answers are kept: other students, losses and temperatures take them from there. A
+    run that was stopped goes on with --resume, and ends as if it had not been.
 
     Args:
         teacher: a timm name, hf-hub:NAME, a folder, a run directory, FILE.py:FUNCTION, or a frozen .onnx .xml .tflite .efm. May

@@ -12,13 +12,20 @@ from ..train.progress import Report
 
 
 def applicable(
-    losses: LossRecipe, dataset: Dataset, task: Task, *, known: bool, grids: tuple[bool, bool], report: Report
+    losses: LossRecipe,
+    dataset: Dataset,
+    task: Task,
+    *,
+    known: bool,
+    grids: tuple[bool, bool],
+    attentive: tuple[bool, bool],
+    report: Report,
 ) -> LossRecipe:
     """The weights, 0 for a loss that cannot apply, with a sentence where somebody could wonder.
 
     Args:
         task: of the student. known: whether the teachers know its classes.
-        grids: whether a teacher, and the student, has a grid of features.
+        grids: whether a teacher, and the student, has a grid of features. attentive: whether they show attention over patches.
 
     Raises:
         InputError: nothing is left that teaches the student its answers.
@@ -35,6 +42,11 @@ def applicable(
     if not all(grids):
         who = "teacher" if not grids[0] else "student"
         off["tokens"] = f"the {who} has no grid of features: the loss on tokens is switched off"
+    if not all(attentive):
+        who = "teacher" if not attentive[0] else "student"
+        reason = f"the {who} shows no attention over its patches, as vision transformers of timm and transformers do"
+        off["attention"] = f"{reason}: the loss on attention is switched off"
+        off["relation"] = f"{reason}: the loss on relations is switched off"
     for name, sentence in off.items():
         if getattr(losses, name) and sentence:
             report.line(sentence)
@@ -46,7 +58,7 @@ def applicable(
         raise InputError(f"no loss teaches the student its {what}", do=f"give {keys} a weight")
     if not known and not asks(left):
         raise InputError(
-            "with distill.task=data and no weight for features or tokens nothing of the teacher is learned",
+            "with distill.task=data and no weight for features, tokens or attention nothing of the teacher is learned",
             do="give distill.losses.features a weight, or say --without-teacher",
         )
     return left
@@ -54,7 +66,12 @@ def applicable(
 
 def asks(losses: LossRecipe) -> bool:
     """Whether the teacher's answers to training images are needed."""
-    return bool(losses.logits or losses.features or losses.tokens)
+    return bool(losses.logits or losses.features or losses.tokens or compares(losses))
+
+
+def compares(losses: LossRecipe) -> bool:
+    """Whether attention layers are compared."""
+    return bool(losses.attention or losses.relation)
 
 
 def check_teaching(dataset: Dataset, who: str) -> None:

@@ -19,7 +19,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch
 
 from ..errors import InputError
 from ..models import Outputs
+from ..models.loaded import Attended
 from ..partial import write_atomically
 from ..train.images import Images
 from ..train.objective import Progress
@@ -101,7 +102,7 @@ class TeacherCache:
         if size > free:
             raise InputError(
                 f"the teacher's answers take {bytes_of(size)}, and the disk of {self.root} has {bytes_of(free)} left",
-                do="free some space, choose another folder with --cache, or ask for less with distill.views or distill.tokens",
+                do="free some space, choose another folder with --cache, or ask for less with distill.views, tokens or layers",
             )
 
     def prepare(self, view: int, progress: Progress) -> None:
@@ -113,12 +114,12 @@ class TeacherCache:
         if view != self._view:
             self._open, self._view = self._get(self.questions.views[view], progress), view
 
-    def of(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+    def of(self, images: np.ndarray, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
         """The answers about the prepared view of some images, float32: `logits [N, K]` where the teacher has a classifier,
-        `embedding [N, D]`, and where they are kept `tokens [N, T, D]`.
+        `embedding [N, D]`, and where they are kept `tokens [N, T, D]` and, of attention layers, `q11 [N, H, T, d]` and so on.
 
         Args:
-            images: int64 `[N]`, positions in the data set, of train.
+            images: int64 `[N]`, positions in the data set, of train. names: of those that are wanted; None for all.
         """
         assert self._view is not None
         files, rows = self.questions.where(images)
@@ -126,16 +127,18 @@ class TeacherCache:
         for file in np.unique(files):
             here = torch.from_numpy(np.flatnonzero(files == file))
             for name in self.questions.names(self.questions.views[self._view][file]):
+                if names is not None and name not in names:
+                    continue
                 values = unpack(self._open[file], name, torch.from_numpy(rows)[here])
                 if name not in found:
                     found[name] = values.new_empty(len(images), *values.shape[1:])
                 found[name][here] = values
         return found
 
-    def sample(self, progress: Progress) -> dict[str, torch.Tensor]:
+    def sample(self, progress: Progress, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
         """`of` the first file of view 0, which is prepared for it: enough to see how far answers lie apart."""
         self.prepare(0, progress)
-        return self.of(self.questions.views[0][0].images)
+        return self.of(self.questions.views[0][0].images, names)
 
     def val_outputs(self, progress: Progress) -> Outputs | None:
         """The answers to the images to validate on, float32; None where there are none. Raises as `prepare`."""
@@ -176,24 +179,34 @@ class TeacherCache:
         self._let_go()
 
     def _ask(self, part: Part, progress: Callable[[int], None]) -> None:
-        answers: dict[str, list[torch.Tensor]] = {name: [] for name in self.questions.names(part)}
+        names, rows = self.questions.names(part), dict[str, list[torch.Tensor]]()
         view = None if part.view is None else (self.questions.seed, part.view, self.questions.augment)
         precision = "fp32" if view is None else self.teacher.precision
-        asked = self.teacher.ask(self.images, part.images, precision=precision, view=view, tokens="tokens" in answers)
+        attention = self.questions.attention if view is not None else ()
+        asked = self.teacher.ask(
+            self.images, part.images, precision=precision, view=view, tokens="tokens" in names, attention=attention
+        )
         done = 0
         for chosen, outputs in asked:
-            for name, rows in answers.items():
-                value = getattr(outputs, name)
-                rows.append(
-                    take_patches(value, self.questions.patches_of(chosen, part.view or 0)) if name == "tokens" else value
-                )
+            for name in names:
+                answer = self._answer(name, outputs, chosen, part)
+                # packed at once: queries and keys of 512 images take gigabytes in float32
+                for key, value in ({name: answer} if view is None else pack(name, answer)).items():
+                    rows.setdefault(key, []).append(value)
             done += len(chosen)
             progress(done)
-        tensors: Tensors = {}
-        for name, rows in answers.items():
-            joined = torch.cat(rows)
-            tensors |= {name: joined} if view is None else pack(name, joined)
+        tensors = {key: torch.cat(values) for key, values in rows.items()}
         write_shard(self._path(part), tensors, key=full_name(self.questions.key), part=part.name)
+
+    def _answer(self, name: str, outputs: Outputs, images: np.ndarray, part: Part) -> torch.Tensor:
+        """What is kept of one output."""
+        if name == "tokens":
+            assert outputs.tokens is not None
+            return take_patches(outputs.tokens, self.questions.patches_of(images, part.view or 0))
+        noted = outputs.attention if isinstance(outputs, Attended) else {}
+        answer = noted[name] if name in noted else getattr(outputs, name)
+        assert isinstance(answer, torch.Tensor)
+        return answer
 
     def _path(self, part: Part) -> Path:
         return self.folder / f"{part.name}.safetensors"

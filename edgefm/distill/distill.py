@@ -162,7 +162,7 @@ def _run(plan: Plan, folder: Path, processes: Processes, *, resume: bool, report
     with processes.main_first():
         said = _said([cache.val_outputs(lambda done, count: None) for cache in plan.caches], plan)
     training = Training(
-        module=student.module,
+        module=plan.learner,
         images=plan.images,
         train=plan.train,
         spec=student.preprocess,
@@ -204,10 +204,12 @@ def _validate(plan: Plan, teacher: Outputs | None) -> Validate:
     if not len(plan.val):
         return lambda module, precision: None
     if labels is not None and plan.task.kind != "embedding":
-        return validate_labels(plan.images, plan.val, labels, spec, plan.task, plan.device)
-    assert teacher is not None
-    temperature = plan.recipe.distill.temperature
-    return validate_against_teacher(plan.images, plan.val, teacher, spec, plan.task, temperature, plan.device)
+        validate = validate_labels(plan.images, plan.val, labels, spec, plan.task, plan.device)
+    else:
+        assert teacher is not None
+        temperature = plan.recipe.distill.temperature
+        validate = validate_against_teacher(plan.images, plan.val, teacher, spec, plan.task, temperature, plan.device)
+    return lambda module, precision: validate(plan.student.module, precision)  # the learner would say more than is asked
 
 
 def _evaluate(plan: Plan, teacher: Outputs | None, state: State, folder: Path, report: Report) -> None:

@@ -13,12 +13,14 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..errors import InputError
 from ..models import LoadedModel, Outputs
+from ..models.attention import AttentionEncoder, attention_shapes
 from ..spec.recipe import LossRecipe, Recipe
 from ..spec.task import Task, make_task
 from ..train.images import Images
 from ..train.objective import LabelObjective, Objective
 from ..train.progress import Report
-from .applicable import applicable, asks, check_teaching
+from .applicable import applicable, asks, check_teaching, compares
+from .attention import Pairs, compared, noted, pair_layers
 from .cache import TeacherCache
 from .projector import Projectors
 from .questions import Questions
@@ -36,6 +38,7 @@ class Plan:
         teachers: one or more. caches: of their answers; none in the control arm, which learns from labels alone.
         projectors: from the student's features into each teacher's space.
         losses: the weights that apply.
+        layers: whose attention is compared, of each teacher; none of one that shows none.
         train: int64 `[N]`, positions of the images of an epoch. val: of those to validate on.
     """
 
@@ -49,6 +52,7 @@ class Plan:
     val: np.ndarray
     recipe: Recipe
     device: torch.device
+    layers: tuple[Pairs, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
@@ -62,6 +66,12 @@ class Plan:
     def val_labels(self) -> np.ndarray | None:
         """Labels of the images to validate on."""
         return None if self.dataset.labels is None else self.dataset.labels[self.val]
+
+    @property
+    def learner(self) -> nn.Module:
+        """The student's module, which says what its attention layers compare where that is learned."""
+        names = noted((layer for pairs in self.layers for _, layer in pairs), self.losses)
+        return AttentionEncoder(self.student.module, names) if names else self.student.module
 
     @property
     def beside(self) -> nn.Module | None:
@@ -88,6 +98,7 @@ class Plan:
             kind=task.kind,
             temperature=self.recipe.distill.temperature,
             device=self.device,
+            layers=self.layers,
         )
 
 
@@ -124,12 +135,18 @@ def make_plan(
     student = replace(student, licence=" AND ".join(dict.fromkeys(teacher.about.licence for teacher in teachers)))
     seen = look_at(student)
     grids = any(each.grid for each in sizes), seen.tokens is not None
-    losses = applicable(settings.losses, dataset, task, known=known, grids=grids, report=report)
+    mine = attention_shapes(seen)
+    attentive = any(each.attention for each in sizes), bool(mine)
+    losses = applicable(settings.losses, dataset, task, known=known, grids=grids, attentive=attentive, report=report)
+    layers = [
+        pair_layers(settings.layers, each.attention, mine, teacher.about.name) if compares(losses) and each.attention else ()
+        for teacher, each in zip(teachers, sizes)
+    ]
     if not losses.logits and task.kind != "embedding":
         # Thresholds and temperature belong to the teacher's logits, which this student does not learn.
         student = replace(student, task=make_task(task.kind, task.labels))
     caches = []
-    for teacher, each in zip(teachers, sizes):
+    for teacher, each, pairs in zip(teachers, sizes, layers):
         _check_use(teacher, each, losses)
         questions = Questions(
             teacher,
@@ -137,12 +154,15 @@ def make_plan(
             images,
             views=min(settings.views, settings.epochs) if asks(losses) else 0,
             patches=settings.tokens if losses.tokens else 0,
+            attention=noted((layer for layer, _ in pairs), losses),
             val=known,
             seed=recipe.seed,
             augment=settings.augment,
             frame=recipe.data.frame,
         )
         caches.append(TeacherCache(cache, teacher, questions, images, report.line))
+        if pairs:
+            report.line(compared(pairs, each.attention, mine, teacher.about.name, losses))
     student.module.tokens = losses.tokens > 0  # type: ignore[assignment]
     return Plan(
         teachers=teachers,
@@ -155,6 +175,7 @@ def make_plan(
         val=np.flatnonzero(dataset.splits == "val"),
         recipe=recipe,
         device=device,
+        layers=tuple(layers),
     )
 
 
@@ -203,6 +224,7 @@ def some(labels: tuple[str, ...]) -> str:
 
 def _check_use(teacher: Teacher, sizes: Sizes, losses: LossRecipe) -> None:
     used = losses.features or (losses.logits and sizes.logits) or (losses.tokens and sizes.grid)
+    used = used or (compares(losses) and sizes.attention)
     if asks(losses) and not used:
         raise InputError(
             f"nothing of the teacher {teacher.about.name} is learned: it has no classifier",

@@ -33,7 +33,8 @@ class Questions:
 
     Args:
         sizes: of the teacher's answers.
-        views: how many. patches: kept of each view's grid of features; 0 for none. val: whether those of val are asked about.
+        views: how many. patches: kept of each view's grid of features; 0 for none. attention: names of what is
+            kept of its attention layers, see `models/attention.py`. val: whether those of val are asked about.
         seed, augment: of the views and patches. frame: of multi-frame files.
 
     Attributes:
@@ -48,6 +49,7 @@ class Questions:
         *,
         views: int,
         patches: int,
+        attention: tuple[str, ...] = (),
         val: bool = True,
         seed: int,
         augment: AugmentRecipe,
@@ -56,6 +58,7 @@ class Questions:
         self.teacher, self.sizes, self.dataset = teacher, sizes, images.dataset
         self.seed, self.augment, self.frame = seed, augment, frame
         self.patches = 0 if sizes.grid is None else min(patches, sizes.grid[1] * sizes.grid[2])
+        self.attention = attention
         dataset = images.dataset
         train, of_val = (np.flatnonzero(dataset.splits == split) for split in ("train", "val"))
         self._place = np.full(len(dataset), -1, np.int64)
@@ -75,7 +78,7 @@ class Questions:
             "augment": msgspec.to_builtins(self.augment),
             "seed": self.seed,
             "patches": self.patches,
-        }
+        } | ({"attention": list(self.attention)} if self.attention else {})
 
     @property
     def parts(self) -> list[Part]:
@@ -85,7 +88,9 @@ class Questions:
     def names(self, part: Part) -> list[str]:
         """Which outputs of the teacher are kept."""
         names = ["embedding"] if self.sizes.logits is None else ["logits", "embedding"]
-        return [*names, "tokens"] if self.patches and part.view is not None else names
+        if part.view is None:
+            return names
+        return [*names, *(["tokens"] if self.patches else []), *self.attention]
 
     def layout(self, part: Part) -> Layout:
         """What a part's file holds: float16 of views, float32 of the images themselves, whose metrics must not suffer."""
@@ -94,6 +99,7 @@ class Questions:
             "logits": (self.sizes.logits or 0,),
             "embedding": (self.sizes.embedding,),
             "tokens": (self.patches, width),
+            **{name: self.sizes.attention[int(name[1:])] for name in self.attention},
         }
         kept = {name: shapes[name] for name in self.names(part)}
         if part.view is None:

@@ -12,17 +12,22 @@ from typing import Any
 
 import msgspec
 
+from ..models.attention import Shape, attention_shapes
+from ..models.loaded import Attended
 from ..partial import write_atomically
 from ..train.images import Images
 from .teacher import Teacher
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`logits`: K, or None without a classifier. `embedding`: D. `grid`: (D, H, W), or None without one."""
+    """`logits`: K, or None without a classifier. `embedding`: D. `grid`: (D, H, W), or None without one. `attention`: (heads,
+    tokens, width of a head) of each layer of a vision transformer.
+    """
 
     logits: int | None
     embedding: int
     grid: tuple[int, int, int] | None
+    attention: tuple[Shape, ...]
 
 
 def short_name(identity: Any) -> str:
@@ -48,13 +53,14 @@ def find_sizes(folder: Path, teacher: Teacher, images: Images) -> Sizes:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not right: it is written again
     one = images.dataset.of("train")[:1]
-    ((_, outputs),) = teacher.ask(images, one, precision=teacher.precision, tokens=True)
+    ((_, outputs),) = teacher.ask(images, one, precision=teacher.precision, tokens=True, attention=None)
+    assert isinstance(outputs, Attended)
     logits = None if outputs.logits is None or teacher.about.task.kind == "embedding" else outputs.logits.shape[1]
     grid = None
     if outputs.tokens is not None:
         _, width, height, across = outputs.tokens.shape
         grid = (width, height, across)
-    return Sizes(logits=logits, embedding=outputs.embedding.shape[1], grid=grid)
+    return Sizes(logits=logits, embedding=outputs.embedding.shape[1], grid=grid, attention=attention_shapes(outputs))
 
 
 def write_sizes(folder: Path, teacher: Teacher, sizes: Sizes) -> None:

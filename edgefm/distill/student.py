@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import torch
 
-from ..models import LoadedModel, Outputs, build_student
+from ..models import LoadedModel, build_student
+from ..models.attention import AttentionEncoder
 from ..models.encoder import TimmEncoder
+from ..models.loaded import Attended
 from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
 from ..spec.task import Task, make_task
@@ -38,10 +40,11 @@ def make_student(teacher: LoadedModel, recipe: Recipe, *, task: Task, embedding:
 
 
 @torch.no_grad()
-def look_at(student: LoadedModel) -> Outputs:
-    """What the student answers an empty image, its grid of features included: `tokens` is None where it has none."""
+def look_at(student: LoadedModel) -> Attended:
+    """What the student answers an empty image, its grid of features (`tokens`, None where it has none) and its attention
+    included."""
     spec, module = student.preprocess, student.module
     module.tokens = True  # type: ignore[assignment]
-    outputs: Outputs = module(torch.zeros(1, spec.channels, spec.size, spec.size))
+    outputs: Attended = AttentionEncoder(module)(torch.zeros(1, spec.channels, spec.size, spec.size))
     module.tokens = False  # type: ignore[assignment]
     return outputs

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import torch
 
 from ..models import Outputs
+from ..models.loaded import Attended
 from ..spec.recipe import LossRecipe
 from ..spec.task import TaskKind
 from ..train.objective import Batch, LabelObjective, Progress
+from .attention import Pairs, attention_loss, relation_loss
 from .cache import TeacherCache
 from .losses import blend, feature_loss, logit_loss, spread
 from .patches import resample_patches
@@ -23,8 +25,8 @@ class TeacherTarget:
     """The teachers' answers and, beside them, labels.
 
     Several teachers: the mean of their softened answers; of the losses on features and on tokens, each teacher's through
-    projectors of its own, the mean too. A large difference between features is their spread in the first file of the first
-    view: root mean square about their mean.
+    projectors of its own, the mean too, as of those on attention and relations. A large difference between features is their
+    spread in the first file of the first view: root mean square about their mean.
 
     Args:
         caches: of each teacher's answers.
@@ -32,6 +34,7 @@ class TeacherTarget:
         projectors: from the student's features into each teacher's space.
         labels: or None.
         device: of the student.
+        layers: whose attention is compared, of each teacher; none of one that shows none.
     """
 
     def __init__(
@@ -44,22 +47,24 @@ class TeacherTarget:
         kind: TaskKind,
         temperature: float,
         device: torch.device,
+        layers: Sequence[Pairs] = (),
     ) -> None:
         self.caches, self.losses, self.projectors, self.labels = caches, losses, projectors, labels
         self.kind, self.temperature, self.device = kind, temperature, device
+        self.layers = layers
         self.scales: list[dict[str, torch.Tensor]] = []
 
     def prepare(self, view: int, progress: Progress) -> None:
         """Ask the teachers about a view that they have not seen."""
         if not self.scales:
-            samples = [cache.sample(progress) for cache in self.caches]
             names = ("embedding", "tokens")
+            samples = [cache.sample(progress, names) for cache in self.caches]
             self.scales = [{name: spread(each[name]).to(self.device) for name in names if name in each} for each in samples]
         for cache in self.caches:
             cache.prepare(view, progress)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, torch.Tensor]:
-        """The terms `logits`, `features`, `tokens` and `labels`, as far as they apply."""
+        """The terms `logits`, `features`, `tokens`, `attention`, `relation` and `labels`, as far as they apply."""
         said = [{name: rows.to(self.device) for name, rows in cache.of(batch.indexes).items()} for cache in self.caches]
         losses, terms = self.losses, {}
         if losses.logits:
@@ -74,6 +79,11 @@ class TeacherTarget:
                 self._token_loss(number, outputs, batch, each["tokens"]) for number, each in enumerate(said) if "tokens" in each
             ]
             terms["tokens"] = losses.tokens * torch.stack(found).mean()
+        for name, formula in (("attention", attention_loss), ("relation", relation_loss)):
+            if weight := getattr(losses, name):
+                assert isinstance(outputs, Attended)
+                found = [formula(outputs.attention, each, pairs) for each, pairs in zip(said, self.layers) if pairs]
+                terms[name] = weight * torch.stack(found).mean()
         return terms | (self.labels(outputs, batch) if self.labels is not None else {})
 
     def _feature_loss(self, number: int, outputs: Outputs, answers: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ Not the keeping of its answers (`cache.py`) and not what is known of it without 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from torch import nn
 
 from ..errors import InputError
 from ..models import LoadedModel, Outputs
+from ..models.attention import AttentionEncoder
+from ..models.loaded import Attended
 from ..spec.recipe import AugmentRecipe
 from ..train.images import Images
 from ..train.precision import Precision, choose_precision, to_device
@@ -81,8 +83,10 @@ class Teacher:
         precision: Precision,
         view: tuple[int, int, AugmentRecipe] | None = None,
         tokens: bool = False,
+        attention: Collection[str] | None = (),
     ) -> Iterator[tuple[np.ndarray, Outputs]]:
         """Its answers, batch by batch; see `train.predict.predict`. tokens: with the grid of features, where it has one.
+        attention: what of its attention layers to say as well, see `AttentionEncoder`; None for all.
 
         Raises:
             InputError: it answers with numbers that are not finite; names the image. It cannot be loaded, or is not what was
@@ -94,9 +98,12 @@ class Teacher:
             to_device(self._module, self.device)
         if hasattr(self._module, "tokens"):
             self._module.tokens = tokens  # type: ignore[assignment]
+        plain = attention is not None and not attention
+        asked = self._module if plain else AttentionEncoder(self._module, attention)
         spec = self.about.preprocess
-        for chosen, outputs in predict(self._module, images, indexes, spec, device=self.device, precision=precision, view=view):
-            for each in outputs:
+        for chosen, outputs in predict(asked, images, indexes, spec, device=self.device, precision=precision, view=view):
+            noted = outputs.attention if isinstance(outputs, Attended) else {}
+            for each in (*outputs, *noted.values()):
                 if each is not None and not (finite := torch.isfinite(each.flatten(1)).all(dim=1)).all():
                     name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]
                     raise InputError(

@@ -30,6 +30,21 @@ class Outputs(NamedTuple):
     tokens: torch.Tensor | None = None
 
 
+class Attended(Outputs):
+    """`Outputs` that say what attention layers compared, too, as an `AttentionEncoder` gives them. They unpack as `Outputs` do.
+
+    Attributes:
+        attention: queries, keys or values by name, `[N, H, T, d]`; see `attention.py`.
+    """
+
+    attention: dict[str, torch.Tensor]
+
+    def __new__(cls, outputs: Outputs, attention: dict[str, torch.Tensor]) -> Attended:
+        self = super().__new__(cls, *outputs)
+        self.attention = attention
+        return self
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A model, ready to teach, to learn or to be exported.

@@ -59,7 +59,7 @@ def _graph_taps(path: Path) -> list[Tap]:
 
 def _torch_taps(loaded: LoadedModel) -> list[Tap]:
     shapes: dict[str, tuple[int, ...]] = {}
-    stages = _stages(_inner(loaded.module))
+    stages = _stages(inner_of(loaded.module))
 
     def remember(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -78,7 +78,7 @@ def _torch_taps(loaded: LoadedModel) -> list[Tap]:
     return [Tap(name, type(stages[name]).__name__, (-1, *shape[1:])) for name, shape in shapes.items() if poolable(shape)]
 
 
-def _inner(module: nn.Module) -> nn.Module:
+def inner_of(module: nn.Module) -> nn.Module:
     """The other library's model inside one of our encoders, whose names users know."""
     module = base_of(module)
     for name in ("model", "body", "trunk"):
@@ -136,7 +136,7 @@ def tap_module(loaded: LoadedModel, tap: str) -> LoadedModel:
     Raises:
         InputError: there is no such part, with the nearest names.
     """
-    inner = _inner(loaded.module)
+    inner = inner_of(loaded.module)
     parts = dict(inner.named_modules())
     if not tap or tap not in parts:
         stages = list(_stages(inner))

@@ -118,7 +118,8 @@ class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Weights of the losses, see `distill/losses.py`.
 
     `labels` is switched off without labels, `logits` where the teacher has none for this task, `tokens` where teacher or
-    student has no grid of features. A teacher without logits is learned by `features` alone or beside `tokens`; beside
+    student has no grid of features, `attention` and `relation` where one of them is no plain vision transformer
+    (`distill/attention.py`). A teacher without logits is learned by `features` alone or beside `tokens`; beside
     `labels` where the student answers the classes of the data (`task`).
     """
 
@@ -126,6 +127,8 @@ class LossRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     features: NonNegative = 0.5
     tokens: NonNegative = 0.0
     labels: NonNegative = 0.1
+    attention: NonNegative = 0.0
+    relation: NonNegative = 0.0
 
 
 class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -135,6 +138,8 @@ class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_onl
         task: what the student answers: the "teacher"'s task, or the classes of the "data", which the teacher need not know.
             It then learns them from labels, beside the teacher's features.
         temperature: of the softened logits. tokens: patch tokens kept per view of an image, drawn at random.
+        layers: pairs of attention layers that `attention` and `relation` compare, the teacher's and the student's, from 0 or,
+            below 0, from the end. The last ones by default, as in MiniLM (Wang et al. 2020).
         pretrained: start from timm's weights.
     """
 
@@ -142,6 +147,7 @@ class DistillRecipe(TrainRecipe, frozen=True, forbid_unknown_fields=True, kw_onl
     temperature: Positive = 2.0
     losses: LossRecipe = LossRecipe()
     tokens: Count = 16
+    layers: Annotated[tuple[tuple[int, int], ...], Meta(min_length=1)] = ((-1, -1),)
     pretrained: bool = False
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..models.loaded import Outputs
+from ..models.loaded import Attended, Outputs
 from ..spec.preprocess import Preprocess
 from ..spec.recipe import AugmentRecipe
 from .images import Images
@@ -60,12 +60,14 @@ def predict(
     for chosen, windowed in zip(cut, images.batches(cut, spec)):
         with torch.no_grad(), autocast(device, precision):
             outputs = answer(module, model_input(windowed.to(device), chosen, spec, view), chosen)
-        outputs = Outputs(*(None if each is None else each.float().cpu() for each in outputs))  # type: ignore[arg-type]
-        finite = torch.isfinite(outputs.embedding if outputs.logits is None else outputs.logits).all(dim=1)
+        plain = Outputs(*(None if each is None else each.float().cpu() for each in outputs))  # type: ignore[arg-type]
+        if isinstance(outputs, Attended):
+            plain = Attended(plain, {name: each.float().cpu() for name, each in outputs.attention.items()})
+        finite = torch.isfinite(plain.embedding if plain.logits is None else plain.logits).all(dim=1)
         if not finite.all():
             name = images.dataset.names[int(chosen[int(torch.nonzero(~finite)[0])])]
             raise InputError(f"the model answers {name} with numbers that are not finite", do="check the model's weights")
-        yield chosen, outputs
+        yield chosen, plain
 
 
 def all_outputs(batches: Iterator[tuple[np.ndarray, Outputs]]) -> Outputs:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -73,6 +75,32 @@ class GridTeacher(Teacher):
         logits, embedding = super().forward(x)
         cells = x[:, 0].unfold(1, 8, 8).unfold(2, 8, 8).flatten(3)
         return Outputs(logits, embedding, torch.stack([cells.mean(3), cells.square().mean(3), cells.amax(3)], dim=1))
+
+
+class AttentiveTeacher(Teacher):
+    """The same with a vision transformer of random weights beside it, whose class token is its embedding: 10 x 10 patches of 16
+    pixels, 4 heads where the student "test_vit" has 2, half of its 6 layers."""
+
+    def __init__(self, labels: tuple[str, ...] = ("dark", "bright"), heads: int = 4, depth: int = 3, size: int = 160) -> None:
+        super().__init__(labels)
+        self.preprocess = msgspec.structs.replace(self.preprocess, size=size, resize_to=size)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            options: dict[str, Any] = {"num_heads": heads, "depth": depth, "img_size": size}
+            self.vit = timm.create_model("test_vit", num_classes=0, in_chans=1, **options).requires_grad_(False)
+            for block in self.vit.blocks:
+                block.attn.qkv.weight.mul_(8)  # maps that are not flat
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        answer = super().forward(x)
+        features = self.vit.forward_features(x)
+        logits = answer[0] if self.labels else None
+        return Outputs(logits, features[:, 0], features[:, 1:].transpose(1, 2).unflatten(2, self.vit.patch_embed.grid_size))
+
+
+@pytest.fixture
+def attentive_teacher() -> AttentiveTeacher:
+    return AttentiveTeacher()
 
 
 @pytest.fixture

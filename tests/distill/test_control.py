@@ -71,7 +71,7 @@ def test_nothing_of_the_teacher_stays_but_its_preprocessing_and_its_classes(
     assert "auc" in found["student"]
     assert not {"teacher", "between"} & set(found)
     used = load_recipe(out / "recipe.yaml").distill.losses
-    assert msgspec.to_builtins(used) == {"logits": 0, "features": 0, "tokens": 0, "labels": 1}
+    assert {name: weight for name, weight in msgspec.to_builtins(used).items() if weight} == {"labels": 1}
 
 
 def test_its_student_starts_from_the_same_weights(tmp_path: Path, make_data: Make, teacher: Any) -> None:

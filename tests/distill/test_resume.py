@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from edgefm.errors import InputError
+from edgefm.spec.recipe import LossRecipe
 
 from .test_distill import run, terms
 
@@ -61,7 +63,7 @@ torch.set_num_threads(1)
 from edgefm.distill import distill
 from edgefm.settings import load_recipe
 from edgefm.train.checkpoint import Checkpoint
-from tests.distill.conftest import GridTeacher
+from tests.distill.conftest import AttentiveTeacher
 
 written = Checkpoint.write
 
@@ -75,8 +77,8 @@ Checkpoint.write, Checkpoint.due = write, lambda self: True
 # The last epoch is the best: an earlier one's weights would hide what came after the checkpoint.
 sys.modules["edgefm.distill.distill"]._validate = lambda plan, said: lambda module, precision: None
 sets = ["distill.epochs=3", "distill.views=2", "distill.batch=4", "distill.tokens=4"]
-sets += ["distill.losses={logits: 1, features: 1, tokens: 1, labels: 1}"]
-distill(GridTeacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets),
+sets += ["distill.losses={logits: 1, features: 1, tokens: 1, labels: 1, attention: 1, relation: 1}"]
+distill(AttentiveTeacher(), "test_vit", sys.argv[1], Path(sys.argv[2]), recipe=load_recipe(None, sets),
         resume=sys.argv[3] == "resume", report=lambda line: print(line, flush=True))
 """
 
@@ -111,7 +113,7 @@ def test_a_run_that_is_killed_twice_and_resumed_ends_with_the_same_bytes(tmp_pat
         assert process.returncode == 0
     assert "going on after epoch 2 of 3\n" in said["killed"]
     assert "going on" not in said["whole"]
-    assert terms(tmp_path / "whole") == {"loss_logits", "loss_features", "loss_tokens", "loss_labels"}
+    assert terms(tmp_path / "whole") == {f"loss_{name}" for name in msgspec.structs.asdict(LossRecipe())}
     assert json.loads((tmp_path / "whole" / "evaluation.json").read_text())["best_epoch"] == 3
     for name in ("model.safetensors", "config.json", "edgefm.json", "recipe.yaml", "evaluation.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
