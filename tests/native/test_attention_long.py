@@ -35,7 +35,7 @@ def test_longer_sequences_go_through_tiles_of_keys(isa, precision, long):
         assert found.row0 == pytest.approx(p[0], rel=1e-4, abs=1e-9)
     else:
         assert nmse(found.y[rows], p @ v) <= 1e-3
-        assert found.lse[rows] == pytest.approx(lse, rel=0.02)  # one key is 40 times as long as the others
+        assert found.lse[rows] == pytest.approx(lse, rel=0.05)  # one key is 40 times as long as others
     assert found.row0.sum() == pytest.approx(1, abs=1e-4)
 
 
