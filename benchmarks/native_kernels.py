@@ -4,9 +4,9 @@ Not attention (native_attention.py), not an encoder (native_vit.py). int8 starts
 in its time. An adapter has rank 16 and is not merged; PEFT's runs in inference mode with dropout 0. A turn is CALLS calls, so
 that what others left in the caches weighs less. `share` is of the ceiling that `ceiling.py` measures before and after.
 
-Seven times PEFT is out of reach on one core with AVX-512 VNNI: its int8 ceiling is four times that of fp32, torch reaches 85 % of
-the latter, and PEFT adds a tenth to a half, so all of the int8 ceiling would be 5 to 7 times. Narrow layers (K = 192) stay at half
-of the ceiling: their rows are quantized for few columns.
+Seven times PEFT is out of reach on one core with AVX-512 VNNI: its int8 ceiling is four times that of fp32, torch reaches 85 %
+of the latter, and PEFT adds a tenth to a half, so all of the int8 ceiling would be 5 to 7 times. Narrow layers (K = 192) stay
+at half of the ceiling: their rows are quantized for few columns.
 
     python benchmarks/native_kernels.py [--runs 100] [--rows 197]
 """

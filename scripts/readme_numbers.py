@@ -172,7 +172,8 @@ def same_decisions(found: dict[str, Any]) -> str:
 
 
 def unmerged(found: dict[str, Any]) -> str:
-    return f"{found['adapter_takes']:.2f} times the time of the layer alone; PEFT in torch fp32 {found['peft_takes']:.1f} times ours"
+    alone = f"{found['adapter_takes']:.2f} times the time of the layer alone"
+    return f"{alone}; PEFT in torch fp32 {found['peft_takes']:.1f} times ours"
 
 
 def alarms(found: dict[str, Any]) -> str:
