@@ -84,7 +84,8 @@ class LoraRecipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         rank: of each. alpha: an adapter counts alpha / rank times; null for the rank, which is once.
-        dropout: of an adapted layer's input, for the adapter only.
+        dropout: of an adapted layer's input, for the adapter only; on a processor drawing it takes about as long as the rest of
+            a step, so none by default.
         targets: names of linear layers or their ends, `*` for anything; empty for the family's (see `adapt/targets.py`).
         base: what the frozen weights of `qlora` are: NF4, or int8 with a scale per channel.
         by: a further column of the CSV, such as a site: each of its values learns an adapter of its own; null for one for all.
