@@ -138,6 +138,13 @@ def _load_folder(
         from .weights import find_weights
 
         return load_mae(find_weights(folder), licence=licence, name=hub_id or folder.resolve().name)
+    runs = sorted(path.parent.name for path in folder.glob("*/edgefm.json"))
+    if runs:
+        raise InputError(
+            f"the folder {folder} holds several models: {', '.join(runs[:5])}{' …' if len(runs) > 5 else ''}",
+            expected="one of them",
+            do=f"name it, such as {folder / runs[0]}",
+        )
     what = "is empty" if not any(folder.iterdir()) else "holds no config.json"
     raise InputError(f"the folder {folder} {what}", expected="a run directory, or a model folder of timm or Hugging Face")
 

@@ -45,6 +45,14 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     assert "holds no config.json" in refusal(tmp_path)
 
 
+def test_a_folder_of_run_directories_is_told_to_name_one(tmp_path: Path) -> None:
+    for site in ("north", "east"):
+        (tmp_path / site).mkdir()
+        (tmp_path / site / "edgefm.json").write_text("{}")
+    assert "holds several models: east, north" in (said := refusal(tmp_path))
+    assert f"such as {tmp_path / 'east'}" in said
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"architecture": '], ids=["empty", "open", "list", "cut"])
 def test_a_broken_config_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
