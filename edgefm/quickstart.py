@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .verify.contenders import Contender
 
 TEACHER = "resnet10t"
-PASSES = 6000  # images shown to the teacher at most: more images mean fewer epochs, and never more than the student has
+PASSES = 4500  # images shown to the teacher at most: more images mean fewer epochs, and never more than the student has
 SIDE = 160  # pixels that the teacher sees: as many as the student
 RUNS = 40  # answers per contender when they are timed
 RECIPE = Recipe(
