@@ -10,7 +10,6 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import torch
 
 from ..errors import InputError
@@ -21,11 +20,11 @@ from ..models.probe import ProbeEncoder, base_of, with_classifier
 from ..train.images import Images
 from ..train.processes import Processes
 from ..train.progress import Report
-from ..train.supervised import fit_labels
 from .checkpointing import checkpoint_blocks
 from .evaluation import evaluate, told, write_evaluation
 from .job import Job
 from .layers import rate_scales
+from .learn import learn
 
 
 def prepare_full(job: Job, method: str = "full") -> LoadedModel:
@@ -80,27 +79,9 @@ def full(job: Job, folder: Path, model: LoadedModel, processes: Processes, *, re
     """
     images, lineage = Images(job.dataset), job.lineage()
     report.line(_start(job, model))
-    recipe = msgspec.to_builtins(job.recipe)
-    identity = {
-        "method": "full",
-        "recipe": {key: recipe[key] for key in ("seed", "data", "preprocess", "adapt")},
-        "task": msgspec.to_builtins(job.task),  # which class is which is not in the hash of the data
-        "model": job.model.sha256,
-        "structure": job.model.structure,
-        "data": lineage[-1].sha256,
-    }
-    state = fit_labels(
-        model,
-        images,
-        folder,
-        recipe=job.recipe.adapt,
-        seed=job.recipe.seed,
-        identity=identity,
-        device=job.device,
-        scales=rate_scales(model.module, job.recipe.adapt.layer_decay),
-        processes=processes,
-        resume=resume,
-        report=report,
+    scales = rate_scales(model.module, job.recipe.adapt.layer_decay)
+    state = learn(
+        job, model, images, folder, "full", lineage[-1].sha256, processes, resume=resume, report=report, scales=scales
     )
     if processes.main:
         metrics = evaluate(job, model, model.module, images, job.val)

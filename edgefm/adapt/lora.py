@@ -21,22 +21,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from ..errors import InputError
 from ..models import LoadedModel, save_run
 from ..models.peft_format import save_adapter
 from ..models.probe_dir import lasting_source
+from ..spec.manifest import Ancestor
 from ..train.checkpoint import State
 from ..train.images import Images
 from ..train.processes import Processes
 from ..train.progress import Report
-from ..train.supervised import fit_labels
 from .adapters import Layers, learning, place, read_out
 from .evaluation import evaluate, told, write_evaluation
 from .frozen_base import Kind, check_quantizer
 from .full import prepare_full, same_task
 from .job import Job
+from .learn import learn
 from .merge import check_merged, merge
 from .sites import Sites, find_sites
 
@@ -88,32 +87,13 @@ def lora(job: Job, folder: Path, learner: Learner, processes: Processes, *, resu
     Raises:
         ParityError: a merged model answers otherwise than its un-merged one.
     """
-    images, lineage, model = Images(job.dataset), job.lineage(), learner.model
+    images, lineage, method = Images(job.dataset), job.lineage(), learner.method
     report.line(_start(job, learner))
-    recipe = msgspec.to_builtins(job.recipe)
-    identity = {
-        "method": learner.method,
-        "recipe": {key: recipe[key] for key in ("seed", "data", "preprocess", "adapt")},
-        "task": msgspec.to_builtins(job.task),  # which class is which is not in the hash of the data
-        "sites": learner.sites.sha256(),
-        "model": job.model.sha256,
-        "structure": job.model.structure,
-        "data": lineage[-1].sha256,
-    }
-    state = fit_labels(
-        model,
-        images,
-        folder,
-        recipe=job.recipe.adapt,
-        seed=job.recipe.seed,
-        identity=identity,
-        device=job.device,
-        processes=processes,
-        resume=resume,
-        report=report,
-    )
+    sites = {"sites": learner.sites.sha256()}
+    data = lineage[-1].sha256
+    state = learn(job, learner.model, images, folder, method, data, processes, resume=resume, report=report, more=sites)
     if processes.main:
-        _finish(job, learner, images, state, folder, report)
+        _finish(job, learner, images, lineage, state, folder, report)
 
 
 def _start(job: Job, learner: Learner) -> str:
@@ -128,7 +108,15 @@ def _start(job: Job, learner: Learner) -> str:
     )
 
 
-def _finish(job: Job, learner: Learner, images: Images, state: State, folder: Path, report: Report) -> None:
+def _finish(
+    job: Job,
+    learner: Learner,
+    images: Images,
+    lineage: tuple[Ancestor, ...],
+    state: State,
+    folder: Path,
+    report: Report,
+) -> None:
     """Merge, prove and save each adapter; evaluation.json."""
     sites, summary = learner.sites, {}
     base = _source(job)
@@ -146,7 +134,7 @@ def _finish(job: Job, learner: Learner, images: Images, state: State, folder: Pa
         facts = {"layers": len(learner.layers), "weights": learning(list(learner.layers.values())), "base": learner.kind}
         facts |= {"merged_difference": float(f"{difference:.1e}")}
         write_evaluation(out, learner.method, state, len(train), len(val), metrics, adapter=facts)
-        save_run(out, replace(learner.model, module=plain.cpu()), job.recipe, job.lineage())
+        save_run(out, replace(learner.model, module=plain.cpu()), job.recipe, lineage)
         learner.model.module.to(job.device)  # `plain` shares with it what has no adapter
         summary[name] = {"images": {"train": len(train), "val": len(val)}, "val": metrics}
     if sites.column is not None:
