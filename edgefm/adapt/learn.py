@@ -34,7 +34,8 @@ def learn(
     """Train `model` in place.
 
     Args:
-        data: the hash of the data, which reads every file. more: what a resumed run must share beside method, recipe, task, model and data. The others: see `fit_labels`.
+        data: the hash of the data, which the caller has, since it reads every file.
+        more: what a resumed run must share beside method, recipe, task, model and data. The others: see `fit_labels`.
     """
     recipe = msgspec.to_builtins(job.recipe)
     identity = {
