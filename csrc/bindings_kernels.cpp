@@ -125,7 +125,7 @@ void linear_int8(const std::string& isa, const py::tuple& rows_of_x, const py::t
 }
 
 void linear_fp32(const std::string& isa, uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, int n, int k,
-                 const py::tuple& after, int rows, uintptr_t y, int64_t y_stride) {
+                 const py::tuple& after, int rows, uintptr_t y, int64_t y_stride, bool same_bits) {
     check_rows(rows, k);
     require(n >= 1, "n must be positive");
     const edgefm::Kernels& kernels = table(isa);
@@ -136,6 +136,7 @@ void linear_fp32(const std::string& isa, uintptr_t x, int64_t x_stride, uintptr_
     call.x_stride = x_stride;
     call.m = rows;
     call.w = &w;
+    call.same_bits = same_bits;
     call.after = epilogue(after, n);
     call.y = pointer<float>(y, "y", 4);
     call.y_stride = y_stride;
@@ -170,5 +171,5 @@ void bind_kernels(py::module_& module) {
                "See LinearInt8 in csrc/kernels/table.h.");
     module.def("linear_fp32", &linear_fp32, py::kw_only(), py::arg("isa"), py::arg("x"), py::arg("x_stride"), py::arg("weight"),
                py::arg("bias"), py::arg("n"), py::arg("k"), py::arg("after"), py::arg("rows"), py::arg("y"),
-               py::arg("y_stride"), "See LinearFp32 in csrc/kernels/table.h.");
+               py::arg("y_stride"), py::arg("same_bits") = false, "See LinearFp32 in csrc/kernels/table.h.");
 }

@@ -50,6 +50,7 @@ void multiply(const Kernels& kernels, const Linear& layer, const float* x, int64
     call.x_stride = x_stride;
     call.m = m;
     call.w = &layer.fp32;
+    call.same_bits = layer.same_bits;
     call.after = after;
     call.y = y;
     call.y_stride = y_stride;

@@ -165,6 +165,7 @@ VitWeights read_weights(const Json& json, const VitDescription& d, const uint8_t
     }
     if (d.projection > 0) made.projection = linear(tensors, "projection", d.projection, d.pooled(), false);
     if (d.classes > 0) made.head = linear(tensors, "head", d.classes, d.embedding(), false);
+    made.patch.same_bits = made.projection.same_bits = made.head.same_bits = d.int8;
     tensors.finish();
     check_codes("patch", made.patch);
     for (int i = 0; i < d.depth; i++) {

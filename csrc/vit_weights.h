@@ -19,7 +19,7 @@ struct Norm {
 
 // One of the two, as its variant has it; n = 0 for a layer that is not there.
 struct Linear {
-    bool is_int8 = false;
+    bool is_int8 = false, same_bits = false;  // same_bits: of a model in int8, whose answer is the same everywhere
     Int8Weights int8;
     Fp32Weights fp32;
 

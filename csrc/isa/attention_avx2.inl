@@ -19,8 +19,11 @@ inline Floats load_part(const float* p, int) {  // widths are multiples of eight
 inline void store_part(float* p, Floats v, int) {
     _mm256_storeu_ps(p, v);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm256_fmadd_ps(a, b, c);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 inline Floats maximum(Floats a, Floats b) {
     return _mm256_max_ps(a, b);

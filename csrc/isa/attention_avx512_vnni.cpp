@@ -37,8 +37,11 @@ inline void store_part(float* p, Floats v, int count) {
 inline void store_codes(Code* p, Ints v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)v));
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 inline Floats maximum(Floats a, Floats b) {
     return _mm512_max_ps(a, b);

@@ -35,8 +35,11 @@ inline void store_codes(Code* p, Ints v) {
     const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
     __builtin_memcpy(p, &bytes, 4);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 // Of a number and NaN the number, as in SSE if NaN comes first: exp wants it (attention_exp.inl).
 inline Floats maximum(Floats a, Floats b) {

@@ -1,8 +1,9 @@
 // Attention with SSE4.1: four lanes of two codes of 16 bits. pmaddwd sums pairs of products in 32 bits, where pmaddubsw on
-// codes of 8 bits would saturate at 16. No FMA: exp rounds differently in its last bits.
+// codes of 8 bits would saturate at 16.
 
 #include <smmintrin.h>
 
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/attention.h"
@@ -15,6 +16,14 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int16_t Code;
 constexpr int kLanes = 4, kCodes = 2, kVectors = 2;
 constexpr int kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
+
+}  // namespace
+}  // namespace edgefm
+
+#include "fused_sse41.inl"
+
+namespace edgefm {
+namespace {
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
     return sum + (Ints)_mm_madd_epi16((__m128i)x, (__m128i)y);

@@ -13,6 +13,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef Ints Weights;
 typedef uint8_t Code;
 constexpr int kLanes = 16, kPair = 32;
+constexpr bool kRoundsOnce = true;
 
 inline Ints splat(int32_t x) {
     return (Ints)_mm512_set1_epi32(x);
@@ -41,8 +42,11 @@ inline void store_part(float* p, Floats v, int count) {
 inline Ints load_ints(const int32_t* p) {
     return (Ints)_mm512_loadu_si512(p);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 inline Floats minimum(Floats a, Floats b) {
     return _mm512_min_ps(a, b);
@@ -66,7 +70,10 @@ inline int32_t greatest(Ints v) {
     return _mm512_reduce_max_epi32((__m512i)v);
 }
 inline float sum(Floats v) {
-    return _mm512_reduce_add_ps(v);
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 inline void prefetch(const void* p) {
     _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);

@@ -13,6 +13,7 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int8x16_t Weights;
 typedef uint8_t Code;
 constexpr int kLanes = 4, kPair = 8;
+constexpr bool kRoundsOnce = true;
 
 inline Ints splat(int32_t x) {
     return (Ints)vdupq_n_s32(x);
@@ -38,8 +39,11 @@ inline void store_part(float* p, Floats v, int count) {
 inline Ints load_ints(const int32_t* p) {
     return (Ints)vld1q_s32(p);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 inline Floats minimum(Floats a, Floats b) {
     return (Floats)vminq_f32((float32x4_t)a, (float32x4_t)b);

@@ -1,11 +1,47 @@
-// Linear layers, LayerNorm and quantization in plain loops: what the other instruction sets are held to, and what runs where
-// there is none of them. Integers are theirs exactly; floats differ in their last bits (libm here, polynomials there).
+// Linear layers, LayerNorm and quantization in plain loops: what the other instruction sets are held to, bit for bit but for
+// float layers, and what runs where there is none of them.
 
-#include <cfloat>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/linear.h"
+
+namespace edgefm {
+namespace {
+
+// Vectors of one lane, for the activations.
+typedef float Floats __attribute__((vector_size(4)));
+typedef int32_t Ints __attribute__((vector_size(4)));
+
+inline Floats splat_float(float x) {
+    return Floats{x};
+}
+inline Floats fused(Floats a, Floats b, Floats c) {
+    return Floats{std::fma(a[0], b[0], c[0])};
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
+}
+inline Floats minimum(Floats a, Floats b) {
+    return a[0] < b[0] ? a : b;
+}
+inline Floats maximum(Floats a, Floats b) {
+    return a[0] > b[0] ? a : b;
+}
+inline Floats absolute(Floats v) {
+    return Floats{std::fabs(v[0])};
+}
+inline Ints round(Floats v) {
+    return Ints{static_cast<int32_t>(std::lrint(v[0]))};
+}
+inline Floats to_floats(Ints v) {
+    return Floats{static_cast<float>(v[0])};
+}
+
+}  // namespace
+}  // namespace edgefm
+
+#include "kernels/activation.inl"
 
 namespace edgefm {
 namespace {
@@ -37,14 +73,14 @@ int32_t product(const uint8_t* code, const Int8Weights& w, int n) {
     return total;
 }
 
-float activate(Activation activation, float x) {
+float activated(Activation activation, float x) {
     switch (activation) {
-        case Activation::gelu:  // x Phi(x), Hendrycks and Gimpel 2016
-            return 0.5f * x * (1.0f + std::erf(x * 0.70710678f));
+        case Activation::gelu:
+            return activate<Activation::gelu, true>(Floats{x})[0];
         case Activation::gelu_tanh:
-            return 0.5f * x * (1.0f + std::tanh(0.79788456f * (x + 0.044715f * x * x * x)));
-        case Activation::swiglu:  // the gate's silu, Shazeer 2020
-            return x / (1.0f + std::exp(-x));
+            return activate<Activation::gelu_tanh, true>(Floats{x})[0];
+        case Activation::swiglu:
+            return activate<Activation::swiglu, true>(Floats{x})[0];
         default:
             return x;
     }
@@ -57,12 +93,26 @@ void finish(const Epilogue& after, int row, int n, Before before, float* y) {
     const float* residual = after.residual == nullptr ? nullptr : after.residual + row * after.residual_stride;
     for (int c = 0; c < (gated ? n / 2 : n); ++c) {
         const int gate = gated ? c / kColumns * 2 * kColumns + c % kColumns : c;
-        float value = activate(after.activation, before(gate));
+        float value = activated(after.activation, before(gate));
         if (gated) value *= before(gate + kColumns);
         if (after.gamma != nullptr) value *= after.gamma[c];
         if (residual != nullptr) value += residual[c];
         y[c] = value;
     }
+}
+
+// The sum of value(i), i < k, in the others' order: 64 sums of values 64 apart; of what is left, sixteen by sixteen into the
+// first, and the last few into the second sixteen of them; all put together half by half.
+template <typename Value>
+float sum_of(int k, Value value) {
+    float sums[64] = {};
+    const int whole = k / 64 * 64, sixteens = k / 16 * 16;
+    for (int i = 0; i < k; ++i) sums[i < whole ? i % 64 : i < sixteens ? i % 16 : 16 + i % 16] += value(i);
+    for (int i = 0; i < 16; ++i) sums[i] = (sums[i] + sums[16 + i]) + (sums[32 + i] + sums[48 + i]);
+    for (int half = 8; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) sums[i] += sums[half + i];
+    }
+    return sums[0];
 }
 
 const Int8Adapter* adapter_of(const LinearInt8& call, int row) {
@@ -84,15 +134,13 @@ void layernorm(const LayerNorm& call) {
     const int k = call.k;
     for (int row = 0; row < call.m; ++row) {
         const float* x = call.x + row * call.x_stride;
-        double sum = 0.0, squares = 0.0;
-        for (int i = 0; i < k; ++i) sum += x[i];
-        const double mean = sum / k;
-        for (int i = 0; i < k; ++i) squares += (x[i] - mean) * (x[i] - mean);
-        const bool infinite = !(std::fabs(sum) <= FLT_MAX && squares <= FLT_MAX);  // in float, as the others add
-        const double rise = infinite ? NAN : 1.0 / std::sqrt(squares / k + call.eps);
+        const float mean = sum_of(k, [x](int i) { return x[i]; }) / static_cast<float>(k);
+        const float squares = sum_of(k, [x, mean](int i) { return (x[i] - mean) * (x[i] - mean); });
+        // Squares that add up to infinity would leave nothing but beta: they make NaN.
+        const float rise = 1.0f / std::sqrt(squares / static_cast<float>(k) + call.eps) + squares * 0.0f;
         const auto value = [&](int i) {
-            const float normal = static_cast<float>((x[i] - mean) * rise);
-            return normal * (call.gamma == nullptr ? 1.0f : call.gamma[i]) + (call.beta == nullptr ? 0.0f : call.beta[i]);
+            const float normal = (x[i] - mean) * rise, beta = call.beta == nullptr ? 0.0f : call.beta[i];
+            return call.gamma == nullptr ? normal + beta : std::fma(normal, call.gamma[i], beta);
         };
         if (call.codes.code != nullptr) {
             float largest = 0.0f;
@@ -130,10 +178,11 @@ void linear_int8(const LinearInt8& call) {
             low_scale = quantize(low, adapter->a.n, low_code);
         }
         const auto before = [&](int n) {
-            float value = static_cast<float>(product(code, w, n)) * scale * w.scale[n];
-            if (w.bias != nullptr) value += w.bias[n];
+            const float total = static_cast<float>(product(code, w, n)) * scale;
+            const float value = std::fma(total, w.scale[n], w.bias == nullptr ? 0.0f : w.bias[n]);
             if (adapter == nullptr) return value;
-            return value + static_cast<float>(product(low_code, adapter->b, n)) * low_scale * adapter->b.scale[n];
+            const float low = static_cast<float>(product(low_code, adapter->b, n)) * low_scale;
+            return std::fma(low, adapter->b.scale[n], value);
         };
         finish(call.after, row, w.n, before, call.y + row * call.y_stride);
     }
@@ -145,6 +194,11 @@ void linear_fp32(const LinearFp32& call) {
         const float* x = call.x + row * call.x_stride;
         const auto before = [&](int n) {
             const float* weight = w.weight + int64_t{n / kColumns} * w.k * kColumns + n % kColumns;
+            if (call.same_bits) {
+                float total = w.bias == nullptr ? 0.0f : w.bias[n];
+                for (int k = 0; k < w.k; ++k) total = std::fma(x[k], weight[int64_t{k} * kColumns], total);
+                return total;
+            }
             double total = w.bias == nullptr ? 0.0 : w.bias[n];
             for (int k = 0; k < w.k; ++k) total += static_cast<double>(x[k]) * weight[int64_t{k} * kColumns];
             return static_cast<float>(total);

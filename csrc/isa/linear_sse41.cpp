@@ -1,7 +1,9 @@
 // Linear layers with SSE4.1, what the oldest processors in clinics have; six rows by four columns in registers. As AVX2's,
-// codes and weights are widened to 16 bits for pmaddwd, so that no sum saturates. No FMA: floats differ in their last bits.
+// codes and weights are widened to 16 bits for pmaddwd, so that no sum saturates.
 
 #include <smmintrin.h>
+
+#include <cmath>
 
 #include "kernels/linear.h"
 
@@ -13,6 +15,15 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef Ints Weights;
 typedef int16_t Code;
 constexpr int kLanes = 4, kPair = 4;
+constexpr bool kRoundsOnce = false;
+
+}  // namespace
+}  // namespace edgefm
+
+#include "fused_sse41.inl"
+
+namespace edgefm {
+namespace {
 
 inline Ints splat(int32_t x) {
     return (Ints)_mm_set1_epi32(x);

@@ -6,6 +6,7 @@ namespace {
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
 constexpr int kLanes = 8;
+constexpr bool kRoundsOnce = true;
 
 inline Ints splat(int32_t x) {
     return (Ints)_mm256_set1_epi32(x);
@@ -34,8 +35,11 @@ inline void store_part(float* p, Floats v, int count) {
 inline Ints load_ints(const int32_t* p) {
     return (Ints)_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
+inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm256_fmadd_ps(a, b, c);
+}
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+    return fused(a, b, c);
 }
 inline Floats minimum(Floats a, Floats b) {
     return _mm256_min_ps(a, b);

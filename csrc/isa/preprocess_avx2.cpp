@@ -1,4 +1,4 @@
-// Preprocessing with AVX2 and FMA: eight lanes. Run it only where CPUID and XGETBV allow it.
+// Preprocessing with AVX2: eight lanes. Run it only where CPUID and XGETBV allow it.
 
 #include <immintrin.h>
 
@@ -27,9 +27,6 @@ inline Vector from8(const uint8_t* p) {
 }
 inline Vector from16(const uint8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-inline Vector multiply_add(Vector a, Vector b, Vector c) {
-    return _mm256_fmadd_ps(a, b, c);
 }
 inline Vector minimum(Vector a, Vector b) {
     return _mm256_min_ps(a, b);

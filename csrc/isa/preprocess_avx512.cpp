@@ -28,9 +28,6 @@ inline Vector from8(const uint8_t* p) {
 inline Vector from16(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
-inline Vector multiply_add(Vector a, Vector b, Vector c) {
-    return _mm512_fmadd_ps(a, b, c);
-}
 inline Vector minimum(Vector a, Vector b) {
     return _mm512_min_ps(a, b);
 }
@@ -38,7 +35,10 @@ inline Vector maximum(Vector a, Vector b) {
     return _mm512_max_ps(a, b);
 }
 inline float sum(Vector v) {
-    return _mm512_reduce_add_ps(v);
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
 }  // namespace

@@ -35,9 +35,6 @@ inline Vector from16(const uint8_t* p) {
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(__builtin_convertvector(v, Integers), Vector);
 }
-inline Vector multiply_add(Vector a, Vector b, Vector c) {
-    return a * b + c;
-}
 inline Vector minimum(Vector a, Vector b) {
     return a < b ? a : b;
 }

@@ -10,16 +10,21 @@ namespace {
 constexpr float kMagic = 12582912.0f + 127.0f;  // so that the last bits are the exponent of 2^n
 constexpr int32_t kCodeBits = 0x4b000000;  // of 2^23: added to a number below it, leaves that as an integer in the last bits
 
+// 2^f for |f| <= 1/2, to 3e-6: of its own, for the C library's may depend on the processor.
+inline float power_of_two(float f) {
+    const float t = f * 0.693147181f, t2 = t * t;
+    return ((1.0f + t) + t2 * (0.5f + t * (1.0f / 6.0f))) + t2 * t2 * ((1.0f / 24.0f) + t * (1.0f / 120.0f));
+}
+
 // 255 exp(scale (s - m)) as a code. x = s rate with rate = scale log2(e) needs no difference s - m: its integer part is taken
-// from the sum, and the rest of m rate is in the coefficients. Larger m rate would cost accuracy where multiply_add rounds
-// twice.
+// from the sum, and the rest of m rate is in the coefficients. A much larger m rate would leave no room for it.
 constexpr float kLargestTop = 256.0f;
 
 struct CodeRates {
     Floats least, rate, shift, c0, c1, c2, c3;
 
     CodeRates(float most, float rate_) {
-        const float top = most * rate_, whole = __builtin_rintf(top), scale = 255.0f * __builtin_exp2f(whole - top);
+        const float top = most * rate_, whole = __builtin_rintf(top), scale = 255.0f * power_of_two(whole - top);
         least = splat_float((top - 126.0f) / rate_);
         rate = splat_float(rate_);
         shift = splat_float(kMagic - whole);
@@ -33,13 +38,13 @@ struct CodeRates {
 // The code, plus kCodeBits. Scores below `least` give 0, and so does NaN.
 EDGEFM_INLINE Ints code_of(Floats score, const CodeRates& r) {
     const Floats s = maximum(score, r.least);  // of NaN and a number, the second
-    const Floats shifted = multiply_add(s, r.rate, r.shift);
-    const Floats f = multiply_add(s, r.rate, r.shift - shifted);
-    Floats e = multiply_add(f, r.c3, r.c2);
-    e = multiply_add(f, e, r.c1);
-    e = multiply_add(f, e, r.c0);
+    const Floats shifted = fused(s, r.rate, r.shift);
+    const Floats f = fused(s, r.rate, r.shift - shifted);
+    Floats e = fused(f, r.c3, r.c2);
+    e = fused(f, e, r.c1);
+    e = fused(f, e, r.c0);
     const Floats power = reinterpret_cast<Floats>(reinterpret_cast<Ints>(shifted) << 23);
-    return reinterpret_cast<Ints>(multiply_add(e, power, splat_float(8388608.0f)));
+    return reinterpret_cast<Ints>(fused(e, power, splat_float(8388608.0f)));
 }
 
 // exp(scale below) with an error of 1.1e-7, for below <= 0; 2^-126 where it would be less, NaN for NaN.

@@ -10,7 +10,8 @@
 //   store_codes          a vector as codes of its lanes
 //   load_part, store_part   the first lanes of a vector
 //   maximum              of NaN and a number, the second
-//   splat, splat_float, multiply_add, round (to even)
+//   splat, splat_float, round (to even)
+//   multiply_add, fused  a b + c as it is quickest; in one rounding, the same bits on every instruction set
 #pragma once
 
 #define EDGEFM_INLINE inline __attribute__((always_inline))

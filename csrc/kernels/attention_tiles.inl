@@ -94,6 +94,7 @@ EDGEFM_INLINE void finish(const Row<N>& row, const Scores& s, int r) {
     float* out = s.out + r * s.stride;
     Floats most = load(s.most + r * kLanes);
     const auto one = [&](typename N::Vector sum, int i) {
+        // Plus 0 or -inf: rounded once or twice is the same.
         const Floats score = multiply_add(floats(sum), load(s.scale + i * kLanes), load(s.bias + i * kLanes));
         store(out + i * kLanes, score);
         most = maximum(most, score);

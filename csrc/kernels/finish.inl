@@ -11,6 +11,7 @@ constexpr int kStrip = 2 * kColumns;  // columns of a strip of weights: a gate a
 
 // The values before the activation, of a strip's rows: of int8 sums ...
 struct Int8Sums {
+    static constexpr bool kOnce = true;
     const int32_t* sums;  // [rows][kStrip]
     const float* row_scale;
     const float *scale, *bias;  // of the strip's columns; bias may be null
@@ -32,16 +33,17 @@ struct Int8Sums {
 
         Floats operator()(int r) const {
             const Floats total = to_floats(load_ints(of.sums + r * kStrip + c)) * splat_float(of.row_scale[r]);
-            const Floats value = multiply_add(total, scale, bias);
+            const Floats value = fused(total, scale, bias);
             if (of.low_sums == nullptr) return value;
             const Floats low = to_floats(load_ints(of.low_sums + r * kStrip + c)) * splat_float(of.low_row_scale[r]);
-            return multiply_add(low, low_scale, value);
+            return fused(low, low_scale, value);
         }
     };
 };
 
 // ... and of float sums, which have the bias already.
 struct Fp32Sums {
+    static constexpr bool kOnce = false;
     const float* sums;
 
     struct Column {
@@ -71,7 +73,7 @@ inline void finish_lanes(const Target& to, const Sums& sums, int c, int lanes) {
         to.after.residual == nullptr ? nullptr : to.after.residual + to.row * to.after.residual_stride + column;
     float* y = to.y + column;
     for (int r = 0; r < to.rows; ++r, y += to.stride) {
-        Floats v = activate<kind>(gate(r));
+        Floats v = activate<kind, Sums::kOnce>(gate(r));
         if constexpr (kind == Activation::swiglu) v *= value(r);
         if (gamma != nullptr) v *= whole ? load(gamma) : load_part(gamma, lanes);
         if (residual != nullptr) {

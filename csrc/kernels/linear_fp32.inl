@@ -13,7 +13,7 @@ constexpr int kBlockRows = 108;  // and so many rows' sums beside them, for all 
 constexpr int64_t kNearFloats = 1 << 18;  // activations that stay in the second-level cache
 
 // Two vectors of accumulators per row, in registers, on top of the sums in `out`, [R][kStrip]. `ahead`: weights wanted next.
-template <int R>
+template <int R, bool same_bits>
 __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const float* w0, const float* w1, int k,
                                           const float* ahead, float* out) {
     Floats a[R], b[R];
@@ -31,8 +31,8 @@ __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const 
             // Not subscripted at once: GCC 12 takes another row then, with -fsanitize=undefined.
             const float* row = r < 3 ? x0 : r < 6 ? x3 : r < 9 ? x6 : x9;
             const Floats value = splat_float(row[r % 3 * stride + i]);
-            a[r] = multiply_add(value, u, a[r]);
-            b[r] = multiply_add(value, v, b[r]);
+            a[r] = same_bits ? fused(value, u, a[r]) : multiply_add(value, u, a[r]);
+            b[r] = same_bits ? fused(value, v, b[r]) : multiply_add(value, v, b[r]);
         }
     };
     const auto advance = [&](int steps) __attribute__((always_inline)) {
@@ -68,13 +68,14 @@ template <typename>
 struct FloatTiles;
 template <int... R>
 struct FloatTiles<Heights<R...>> {
-    static constexpr FloatTile* of[] = {nullptr, float_tile<R>...};
+    static constexpr FloatTile* of[] = {nullptr, float_tile<R, kRoundsOnce>...};
+    static constexpr FloatTile* same_bits[] = {nullptr, float_tile<R, true>...};
 };
 
 // Adds to sums[rows][kStrip] the product of x, at `first`, with the weights of k from `first` to `last`, columns from `column`
 // on. Each call of the tiles fetches its share, a line for four k, of the weights that follow: `tile` counts them.
-inline void float_product(const float* x, int64_t stride, int rows, const Fp32Weights& w, int column, int first, int last,
-                          int tile, float* sums) {
+inline void float_product(const float* x, int64_t stride, int rows, const Fp32Weights& w, bool same_bits, int column, int first,
+                          int last, int tile, float* sums) {
     const int64_t block = int64_t{w.k} * kColumns;
     const int end = static_cast<int>(round_up(w.n, kColumns)), k = last - first;
     for (int c = column; c < column + kStrip && c < end; c += 2 * kLanes) {
@@ -85,7 +86,8 @@ inline void float_product(const float* x, int64_t stride, int rows, const Fp32We
         const int64_t after = int64_t{last} * kColumns + tile / 2 * (k / 4 * 16);
         const int64_t from = (c / kColumns + tile % 2) * block + after;
         const bool more = tile / 2 * (k / 4) < k && from + k / 4 * 16 <= end / kColumns * block;
-        FloatTiles<AllHeights>::of[rows](x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
+        (same_bits ? FloatTiles<AllHeights>::same_bits : FloatTiles<AllHeights>::of)[rows](
+            x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
     }
 }
 
@@ -119,7 +121,8 @@ void linear_fp32(const LinearFp32& call) {
                 int tile = 0;
                 for_tiles(from, to, [&](int row, int rows) {
                     const float* x = call.x + row * call.x_stride + first;
-                    float_product(x, call.x_stride, rows, w, column, first, last, tile++, sums + (row - from) * kStrip);
+                    float_product(x, call.x_stride, rows, w, call.same_bits, column, first, last, tile++,
+                                  sums + (row - from) * kStrip);
                 });
             }
             finish(

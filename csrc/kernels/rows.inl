@@ -61,20 +61,34 @@ inline float quantize_row(const float* x, int k, uint8_t* code) {
     return store_row(value, k, greatest(maximum(largest, second)), code);
 }
 
-// The sum of f(vector, lanes) over a row; the last vector may have fewer lanes.
+constexpr int kParts = 16 / kLanes;
+
+// The sum of the vectors f(i, lanes) over a row, in an order that is the same on every instruction set: 64 sums of values 64
+// apart; of what is left, sixteen by sixteen into the first, and the last few into the second sixteen of them.
 template <typename Function>
 inline float sum_row(int k, const Function& f) {
-    Floats a = splat_float(0.0f), b = a, c = a, d = a;
+    Floats sums[4 * kParts];
+#pragma GCC unroll 16
+    for (int j = 0; j < 4 * kParts; ++j) sums[j] = splat_float(0.0f);
     int i = 0;
-    for (; i + 4 * kLanes <= k; i += 4 * kLanes) {
-        a += f(i, kLanes);
-        b += f(i + kLanes, kLanes);
-        c += f(i + 2 * kLanes, kLanes);
-        d += f(i + 3 * kLanes, kLanes);
+    for (; i + 64 <= k; i += 64) {
+#pragma GCC unroll 16
+        for (int j = 0; j < 4 * kParts; ++j) sums[j] += f(i + j * kLanes, kLanes);
     }
-    for (; i + kLanes <= k; i += kLanes) a += f(i, kLanes);
-    if (i < k) b += f(i, k - i);
-    return sum((a + b) + (c + d));
+    for (; i + 16 <= k; i += 16) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kParts; ++j) sums[j] += f(i + j * kLanes, kLanes);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kParts; ++j) {
+        const int left = k - i - j * kLanes;
+        if (left > 0) sums[kParts + j] += f(i + j * kLanes, left < kLanes ? left : kLanes);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kParts; ++j) sums[j] = (sums[j] + sums[kParts + j]) + (sums[2 * kParts + j] + sums[3 * kParts + j]);
+    if (kParts == 4) sums[0] = (sums[0] + sums[kParts / 2]) + (sums[1] + sums[kParts - 1]);
+    if (kParts == 2) sums[0] += sums[kParts - 1];
+    return sum(sums[0]);
 }
 
 // Ba, Kiros, Hinton 2016: y = (x - mean) / sqrt(variance + eps) * gamma + beta. y is computed once more for its codes: cheaper
@@ -95,7 +109,7 @@ inline void layernorm_row(const LayerNorm& call, int row) {
     const auto value = [x, &call, centre, rise](int i, int lanes) {
         Floats v = (load_lanes(x + i, lanes) - centre) * rise;
         const Floats beta = call.beta == nullptr ? splat_float(0.0f) : load_lanes(call.beta + i, lanes);
-        if (call.gamma != nullptr) return multiply_add(v, load_lanes(call.gamma + i, lanes), beta);
+        if (call.gamma != nullptr) return fused(v, load_lanes(call.gamma + i, lanes), beta);
         return v + beta;
     };
     if (call.codes.code != nullptr) {

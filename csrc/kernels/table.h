@@ -5,7 +5,8 @@
 // Rows are tokens. Every function may be called from several threads on
 // disjoint rows, allocates nothing, throws nothing, and gives each output
 // element the same bits whatever the split into rows: sums of int8 products are
-// exact, floats have one order.
+// exact, floats have one order. What is int8 gives the same bits on every
+// instruction set.
 #pragma once
 
 #include <cstddef>
@@ -87,6 +88,7 @@ struct LinearFp32 {
     int64_t x_stride = 0;
     int m = 0;
     const Fp32Weights* w = nullptr;
+    bool same_bits = false;  // before the activation, as on every other instruction set: slow where there is no FMA
     Epilogue after;
     float* y = nullptr;
     int64_t y_stride = 0;

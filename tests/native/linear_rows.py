@@ -149,7 +149,7 @@ def linear_int8(rows: Rows, layer: Layer, after=None, adapters=(), adapter_of=No
     return y[:-1, :columns]
 
 
-def linear_fp32(isa: str, x: np.ndarray, layer: Layer, after=None) -> np.ndarray:
+def linear_fp32(isa: str, x: np.ndarray, layer: Layer, after=None, same_bits=False) -> np.ndarray:
     after = after or After()
     n, k = layer.weight.shape
     columns = after.columns(n)
@@ -157,6 +157,7 @@ def linear_fp32(isa: str, x: np.ndarray, layer: Layer, after=None) -> np.ndarray
     _native.linear_fp32(
         isa=isa, x=x.ctypes.data, x_stride=x.strides[0] // 4, weight=layer.kept[3].ctypes.data, bias=layer.at_bias,
         n=n, k=k, after=after.at, rows=len(x), y=y.ctypes.data, y_stride=y.strides[0] // 4,
+        same_bits=same_bits,
     )  # fmt: skip
     assert np.isnan(y[:, columns:]).all(), "wrote past its columns"
     assert np.isnan(y[-1]).all(), "wrote past its rows"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,50 @@ def test_against_float64(isa, activation, m, k, n):
     after = After(activation, normal(columns, seed=8), normal(m, columns, seed=9))
     exact = after.exact(x.astype(np.float64) @ layer.weight.T.astype(np.float64) + layer.bias)
     assert np.abs(linear_fp32(isa, x, layer, after) - exact).max() <= 4e-6 * max(1, np.abs(exact).max())
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 384, 2), (5, 37, 33), (26, 197, 64)])
+def test_asked_for_the_same_bits_it_has_those_of_the_plain_loops(isa, m, k, n):
+    x, layer = normal(m, k, scale=3), Layer(normal(n, k, seed=1, scale=k**-0.5), normal(n, seed=2))
+    after = After("none", normal(n, seed=8), normal(m, n, seed=9))
+    found = linear_fp32(isa, x, layer, after, same_bits=True)
+    assert np.array_equal(found, linear_fp32("scalar", x, layer, after, same_bits=True))
+
+
+def rounded_once(x: float, w: float, bias: float) -> np.float32:
+    """x w + bias to the nearest float, ties to even, by way of fractions."""
+    exact = Fraction(x) * Fraction(w) + Fraction(bias)
+    near = np.float32(float(exact))  # at most one away: float() rounds once, float32() again
+    nearest = min(
+        (np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))),
+        key=lambda each: (abs(Fraction(float(each)) - exact), int(each.view(np.int32)) & 1),
+    )
+    return np.float32(nearest)
+
+
+HALF = 2.0**-24  # of the last place of 1
+NEAR_THE_MIDDLE = [
+    (1.0, HALF, 1.0), (1.0, HALF, 1 + 2 * HALF), (1 + 2 * HALF, HALF, 1.0), (1 - HALF, HALF, 1.0),  # and just beside it
+    (1 + 2 * HALF, HALF, 1 + 2 * HALF), (1 - HALF, HALF, 1 + 2 * HALF), (-1 - 2 * HALF, HALF, 1.0), (-1.0, HALF / 2, 1.0),
+    (2.0**-60, 2.0**-60, HALF + 1), (2.0**-100, 2.0**-30, 1.0), (2.0**-100, -(2.0**-30), 1.0),
+    (2.0**-70, 2.0**-79, 0.0), (2.0**-75, 2.0**-75, 0.0), (1 + 2 * HALF, 2.0**-149, 2.0**-149), (3.0, 2.0**-149, 2.0**-126),
+    (1 + 2 * HALF, (1 + 2 * HALF) * 2.0**-127, -(2.0**-127)), (0.0, -1.0, 0.0), (1.0, -1.0, 1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_product_and_sum_are_rounded_once_also_without_an_instruction_for_it(isa):
+    rng = np.random.default_rng(0)
+    ragged = rng.standard_normal((800, 3)) * 2.0 ** rng.integers(-80, 40, (800, 3))
+    close = rng.integers(-(2**24), 2**24, (800, 3)) * [2.0**-24, HALF * 2.0**-23, 2.0**-23]
+    cases = np.concatenate([NEAR_THE_MIDDLE, ragged, close]).astype(np.float32)
+    for x, w, bias in (cases[i : i + 16].T for i in range(0, len(cases), 16)):
+        found = linear_fp32(isa, np.ones((1, 1), np.float32), Layer(w[:, None], bias), same_bits=True)[0]
+        assert np.array_equal(found, [rounded_once(1.0, *each) for each in zip(w.tolist(), bias.tolist(), strict=True)])
+        for i in range(len(x)):
+            found = linear_fp32(isa, x[i : i + 1, None], Layer(w[i : i + 1, None], bias[i : i + 1]), same_bits=True)
+            assert found[0, 0] == rounded_once(float(x[i]), float(w[i]), float(bias[i])), (x[i], w[i], bias[i])
 
 
 @pytest.mark.parametrize("isa", HERE)

@@ -57,6 +57,18 @@ def test_a_whole_radiograph_equals_the_oracle_with_the_same_bits_for_any_number_
         assert Preprocessor(spec, backend="native", threads=threads)(pixels).tobytes() == alone.tobytes()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_every_instruction_set_gives_the_same_bits(spec, channels, dtype):
+    for size in SIZES:
+        pixels = picture(size, channels, dtype)
+        out = {isa: np.empty((spec.channels, spec.size, spec.size), np.float32) for isa in HERE}
+        for isa in HERE:
+            native.preprocess(pixels, out=out[isa], isa=isa, **fields(spec))
+        assert len({each.tobytes() for each in out.values()}) == 1, size
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(HERE),
