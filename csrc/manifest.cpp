@@ -25,7 +25,7 @@ std::string one_of(const std::string& word, std::initializer_list<const char*> k
 
 // Text that callers get as a C string and print: a zero would end it, a line break or an escape would mislead.
 std::string line(const std::string& text, const char* what) {
-    const bool control = std::any_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; });
+    const bool control = std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; });
     if (control) throw std::invalid_argument(std::string(what) + " holds a control character");
     return text;
 }

@@ -111,22 +111,32 @@ def test_an_unknown_cap_is_an_error_that_names_the_known_ones(example, bundle, p
     assert "avx512_vnni" in done.stderr
 
 
-def test_every_cap_gives_the_same_decision_and_nearly_the_same_probabilities(example, bundle, picture):
+def test_every_cap_gives_the_same_answer(example, bundle, picture):
     best = answer(run(example, bundle, picture))
     for cap in ("scalar", "sse41", "avx2", "avx_vnni", "avx512_vnni"):
-        found = answer(run(example, bundle, picture, EDGEFM_ISA=cap))
-        assert found[0] == best[0]
-        assert np.abs(np.subtract(found[1], best[1])).max() <= 1e-3, cap
+        assert answer(run(example, bundle, picture, EDGEFM_ISA=cap)) == best, cap
 
 
 @pytest.mark.parametrize("processor", ["Nehalem", "SandyBridge", "Haswell"])
-def test_an_emulated_older_processor_meets_no_illegal_instruction(example, bundle, picture, processor):
+def test_an_emulated_older_processor_meets_no_illegal_instruction_and_answers_the_same(example, bundle, picture, processor):
     if shutil.which("qemu-x86_64") is None or os.uname().machine != "x86_64":
         pytest.skip("no qemu-x86_64 here (Debian: qemu-user)")
     best = answer(run(example, bundle, picture))
-    found = answer(run("qemu-x86_64", "-cpu", processor, example, bundle, picture))
-    assert found[0] == best[0]
-    assert np.abs(np.subtract(found[1], best[1])).max() <= 1e-3
+    assert answer(run("qemu-x86_64", "-cpu", processor, example, bundle, picture)) == best
+
+
+def test_emulated_arm_processors_answer_the_same_with_neon_and_in_plain_loops(example, root, bundle, picture, tmp_path):
+    compiler = "aarch64-linux-gnu-g++"
+    if shutil.which(compiler) is None or shutil.which("qemu-aarch64") is None:
+        pytest.skip(f"no {compiler} or qemu-aarch64 here (Debian: g++-aarch64-linux-gnu, qemu-user)")
+    subprocess.run(["make", "-s", "-C", root / "csrc", "-j2", "static", f"CXX={compiler}", f"BUILD={tmp_path}"], check=True)
+    program, source = tmp_path / "predict", root / "csrc" / "examples" / "predict.c"
+    link = ["-static", tmp_path / "libedgefm.a", "-lstdc++", "-lm", "-pthread"]
+    gcc = compiler.replace("g++", "gcc")
+    subprocess.run([gcc, *STRICT, f"-I{root / 'csrc' / 'include'}", source, *link, "-o", program], check=True)
+    best = answer(run(example, bundle, picture))
+    for processor in ("max", "cortex-a72"):  # with the dot product, and without it
+        assert answer(run("qemu-aarch64", "-cpu", processor, program, bundle, picture)) == best
 
 
 def test_the_static_library_needs_nothing_but_cs_and_cxxs_own(example, library, root, bundle, picture, tmp_path):
