@@ -167,7 +167,8 @@ def same_decisions(found: dict[str, Any]) -> str:
     torch, native = (found["rows"][name] for name in ("torch", "native-int8"))
     return (
         f"AUC {native['auc'] - torch['auc']:+.4f}, sensitivity {native['sensitivity'] - torch['sensitivity']:+.4f}, "
-        f"{found['equal_decisions']['native-int8']:.2%} equal decisions"
+        f"{found['equal_decisions']['native-int8']:.2%} equal decisions; held to older instruction sets probabilities move by "
+        f"{max(of['largest'] for of in found['older_instruction_sets']['native-int8'].values()):.1g}"
     )
 
 
