@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from . import emulator
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """The CUDA kernels, compiled for the processor."""
+    return emulator.built(str(tmp_path_factory.mktemp("emulated")))
+
 
 @pytest.fixture
 def lora_device(request, monkeypatch):
