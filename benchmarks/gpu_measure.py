@@ -33,6 +33,8 @@ class Clock:
 
     def __init__(self, device: str, runs: int = 1, *, seconds: float = 0.0, pause: int = 0) -> None:
         self.card, self.pause = device == "cuda", pause
+        if self.card and not torch.cuda.is_available():
+            sys.exit("there is no NVIDIA card here: --device cpu is a dry run")
         self.runs, self.seconds = (runs, seconds) if self.card else (1, 0.0)
         self.cache = torch.empty(CACHE, dtype=torch.uint8, device=device) if self.card else None
 

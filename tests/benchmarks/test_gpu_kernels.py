@@ -63,6 +63,13 @@ def test_after_its_minutes_nothing_is_started_and_each_row_says_so(root):
     assert "==" not in done.stdout
 
 
+def test_without_a_card_none_is_pretended(script):
+    if torch.cuda.is_available():
+        pytest.skip("here is one")
+    with pytest.raises(SystemExit, match="no NVIDIA card here: --device cpu is a dry run"):
+        script("gpu_measure").Clock("cuda")
+
+
 def test_a_script_that_runs_out_of_time_names_what_it_left(run):
     assert run.on("first")
     run.end = 0.0
