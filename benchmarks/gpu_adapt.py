@@ -168,17 +168,18 @@ def bound(options: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) ->
     A token meets all weights of the blocks; attention itself is counted too, 4 N² D a block and pass."""
     if not options.device.startswith("cuda"):
         return {}
-    from gpu_lora import Clock, rates
+    from gpu_measure import Clock, rates
 
     tokens, width, depth = 257, 1536, 40
     weights = depth * (4 * width * width + width * 8192 + 4096 * width)
     passes = 3 if options.checkpointing else 2
     operations = passes * 2 * tokens * weights + depth * (passes + 1) * 4 * tokens * tokens * width
     measured = rates(Clock("cuda", 20))
-    best = measured["operations"] / operations
+    assert measured is not None
+    best = measured.operations / operations
     return {
         "operations_per_image": operations,
-        "operations_per_s": measured["operations"],
+        "operations_per_s": measured.operations,
         "images_per_s": round(best, 1),
         "share": {name: round(max(run["images_per_s"] for run in each) / best, 3) for name, each in runs.items()},
     }

@@ -5,28 +5,21 @@ Not plain attention, which EdgeFM leaves to SDPA. Random bf16 data, 12 heads of 
     python benchmarks/gpu_attention.py [--quick] [--sweep] [--out FILE.json]
     TRITON_INTERPRET=1 EDGEFM_KERNELS=attention=triton python benchmarks/gpu_attention.py --device cpu    (dry run, tiny shapes)
 
-Three jobs: `importance` (out and importance, forward), `importance step` (the same, then backward from out), `bias step`
-(forward and backward with the gradient of a bias [1, H, N, N]). Medians of contenders in turn, L2 flushed before each; the
-card's time alone, without what Python takes to launch. Beside each time: its largest error against fp64, over the largest
-value. --sweep also times each kernel's other blocks.
+Three jobs: `importance` (out and importance, forward), `bias step` (forward and backward with the gradient of a bias
+[1, H, N, N]), `importance step` (as the first, then backward from out). The card's time alone, without what Python takes to
+launch. Beside each time: its largest error against fp64, over the largest value. flex_attention reads the bias as a captured
+tensor; where its version has no gradient for one, its line says so. --sweep also times each kernel's other blocks.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gpu_measure import Clock, Run, options, why
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgefm.kernels.ops.attention import attention
 
@@ -147,33 +140,6 @@ def data(job: str, size: tuple[int, int, int, int], device: str, dtype: torch.dt
     return given
 
 
-def times(calls: dict[str, Callable[[], Any]], device: str, rounds: int) -> dict[str, dict[str, float]]:
-    """p50 and p95 in milliseconds, of calls in turn."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    if device != "cuda":
-        for _ in range(rounds):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                taken[name].append(1000 * (time.perf_counter() - start))
-    else:
-        flush = torch.empty(2**28, dtype=torch.int8, device=device)
-        for _ in range(rounds):
-            for name, call in calls.items():
-                flush.zero_()
-                torch.cuda._sleep(PAUSE)
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                call()
-                end.record()
-                end.synchronize()
-                taken[name].append(start.elapsed_time(end))
-    return {
-        name: {"p50": round(statistics.median(t), 4), "p95": round(sorted(t)[int(0.95 * (len(t) - 1))], 4)}
-        for name, t in taken.items()
-    }
-
-
 def errors(told: tuple[Tensor, ...], exact: list[Tensor]) -> float:
     """The largest error of any answer, over the largest value of that answer."""
     return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(told, exact))
@@ -192,29 +158,18 @@ def exact_answers(job: str, given: list[Tensor]) -> list[Tensor]:
     return joined
 
 
-def roofline(job: str, size: tuple[int, int, int, int], rates: dict[str, float]) -> dict[str, float]:
-    """Bytes that must move and operations that must be done, and the milliseconds of the slower of the two."""
+def work(job: str, size: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Bytes that must move and operations that must be done."""
     b, h, n, d = size
     token, product = 2 * b * h * n * d, 2 * b * h * n * n * d
     moved = {"importance": 4, "importance step": 12, "bias step": 12}[job] * token
     moved += 6 * h * n * n if job == "bias step" else 0
-    operations = {"importance": 3, "importance step": 8, "bias step": 7}[job] * product
-    ms = max(moved / rates["bytes"], operations / rates["operations"]) * 1000 if rates else 0.0
-    return {"bytes": moved, "operations": operations, "ms": round(ms, 4)}
+    return moved, {"importance": 3, "importance step": 8, "bias step": 7}[job] * product
 
 
-def measured_rates(device: str) -> dict[str, float]:
-    """Bytes a second of a copy (read and written), and operations a second of a bf16 product; empty without a GPU."""
-    if device != "cuda":
-        return {}
-    source, side = torch.empty(2**29, dtype=torch.int8, device=device), 8192
-    target, a = torch.empty_like(source), torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    found = times({"copy": lambda: target.copy_(source), "product": lambda: a @ a}, device, 12)
-    return {"bytes": 2**30 / found["copy"]["p50"] * 1000, "operations": 2 * side**3 / found["product"]["p50"] * 1000}
-
-
-def compare(job: str, size: tuple[int, int, int, int], device: str, rounds: int, rates: dict[str, float]) -> dict[str, Any]:
+def compare(run: Run, job: str, size: tuple[int, int, int, int]) -> dict[str, Any]:
     """All contenders at one job and size. One that fails (no memory, no such option) says why and is left out."""
+    device = "cuda" if run.card else "cpu"
     given = data(job, size, device, torch.bfloat16)
     exact, calls, wrong, failed = exact_answers(job, given), {}, {}, {}
     for name, f in contenders(job, device).items():
@@ -223,25 +178,28 @@ def compare(job: str, size: tuple[int, int, int, int], device: str, rounds: int,
             f(*given)
             calls[name] = lambda f=f: f(*given)
         except Exception as error:
-            failed[name] = f"{type(error).__name__}: {error}"[:300]
+            failed[name] = why(error)
     del exact
-    found = times(calls, device, rounds)
-    best = min((t["p50"], name) for name, t in found.items() if name != "EdgeFM")
-    ratio = best[0] / found["EdgeFM"]["p50"] if "EdgeFM" in found else 0.0
-    lines = {name: {**t, "error": float(f"{wrong[name]:.2g}")} for name, t in found.items()}
-    limit = roofline(job, size, rates)
-    print(f"\n{job} {list(size)}: {ratio:.2f} times the best peer ({best[1]}), target {TARGET}; roofline {limit['ms']} ms")
-    for name, line in lines.items():
-        print(f"  {name:28s} {line['p50']:9.3f} ms (p95 {line['p95']:.3f})  error {line['error']:.1e}")
-    for name, why in failed.items():
-        print(f"  {name:28s} failed: {why}")
+    found = run.clock.times(calls)
+    best = min((t.p50, name) for name, t in found.items() if name != "EdgeFM")
+    ratio = best[0] / found["EdgeFM"].p50 if "EdgeFM" in found else 0.0
+    limit = run.roofline(*work(job, size), found.get("EdgeFM"))
+    print(f"\n{job} {list(size)}: {ratio:.2f} times the best peer ({best[1]}), target {TARGET}; roofline {limit}")
+    for name, t in found.items():
+        print(f"  {name:28s} {t.p50:9.3f} ms (p95 {t.p95:.3f})  error {wrong[name]:.1e}")
+    for name, reason in failed.items():
+        print(f"  {name:28s} failed: {reason}")
+    run.goal(f"{job}, N = {size[2]}", best[1], TARGET, {}, found)
     return {
-        "job": job, "size": size, "contenders": lines, "failed": failed, "best_peer": best[1],
-        "times_as_fast": round(ratio, 3), "target": TARGET, "roofline": limit,
+        "job": job, "shape": size, "times_best_peer": round(ratio, 3), "best_peer": best[1], "roofline": limit,
+        "failed": failed,
+        "contenders": {
+            name: {"p50_ms": t.p50, "p95_ms": t.p95, "error": float(f"{wrong[name]:.2g}")} for name, t in found.items()
+        },
     }  # fmt: skip
 
 
-def sweep(size: tuple[int, int, int, int], rounds: int) -> dict[str, dict[str, float]]:
+def sweep(size: tuple[int, int, int, int], clock: Clock) -> dict[str, dict[str, float]]:
     """Milliseconds of EdgeFM's job with other blocks, one kernel changed at a time."""
     from edgefm.kernels.triton import attention as launcher
 
@@ -253,45 +211,34 @@ def sweep(size: tuple[int, int, int, int], rounds: int) -> dict[str, dict[str, f
         for blocks in candidates:
             launcher.HOPPER[key] = launcher.Blocks(*blocks)
             try:
-                f(*given)
-                found[kernel][str(blocks)] = times({"": lambda f=f, given=given: f(*given)}, "cuda", rounds)[""]["p50"]
+                found[kernel][str(blocks)] = clock.times({"": lambda f=f, given=given: f(*given)})[""].p50
             except Exception as error:
-                print(f"  {kernel} {blocks}: {type(error).__name__}: {error}"[:200])
+                print(f"  {kernel} {blocks}: {why(error)}")
         launcher.HOPPER.clear()
         launcher.HOPPER.update(before)
         print(f"  {kernel} {list(size)}: {found[kernel]}")
     return found
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run, print, and write JSON to --out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, without the job `importance step`")
+def main() -> None:
+    parser = options(__doc__, "fewer rounds, without the job `importance step`")
     parser.add_argument("--sweep", action="store_true", help="also other blocks (cc 9.0)")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    gpu = options.device == "cuda"
-    rounds = (15 if options.quick else 60) if gpu else 2
-    jobs = ["importance", "bias step"] + ([] if options.quick else ["importance step"])
-    rates = measured_rates(options.device)
-    result: dict[str, Any] = {
-        "script": "benchmarks/gpu_attention.py",
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "torch": torch.__version__,
-        "rates": rates,
-        "results": [],
-    }
-    for job in jobs:
-        for size in SIZES if gpu else TINY:
+    asked = parser.parse_args()
+    run = Run(asked, Clock(asked.device, 15 if asked.quick else 60, pause=PAUSE))
+    rows: list[dict[str, Any]] = []
+    for job in ("importance", "bias step") if asked.quick else ("importance", "bias step", "importance step"):
+        for size in SIZES if run.card else TINY:
+            if not run.on(f"{job}, N = {size[2]}"):
+                continue
             torch.compiler.reset()
-            result["results"].append(compare(job, size, options.device, rounds, rates))
-            if gpu:
+            rows.append(compare(run, job, size))
+            run.save(rows=rows)
+            if run.card:
                 torch.cuda.empty_cache()
-    if options.sweep and gpu:
-        result["sweep"] = {str(size): sweep(size, 10) for size in SIZES}
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if asked.sweep and run.card:
+        swept = {str(size): sweep(size, Clock(asked.device, 10, pause=PAUSE)) for size in SIZES if run.on(f"sweep {size}")}
+        run.save(sweep=swept)
+    run.save()
 
 
 if __name__ == "__main__":

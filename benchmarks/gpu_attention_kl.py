@@ -1,25 +1,24 @@
-"""attention_kl forward and backward on a GPU, beside plain PyTorch and the same compiled: time, peak memory, error, roofline.
+"""attention_kl forward and backward on a GPU against eager PyTorch, the same compiled, and what flex_attention can do of it.
 
-Not a test. flex_attention is no peer: it returns attention's output and log-sum-exp, never a map, and a divergence between two
-maps needs both at each place. The peer keeps scores in the input's type and softmaxes to fp32, its best setting that is right.
+Not a test. Beside each time: peak memory, error against fp64, the roofline; then the peak over the number of tokens. The eager
+peer keeps scores in the input's type and softmaxes to fp32, its best setting that is right.
 
     python benchmarks/gpu_attention_kl.py [--quick] [--sweep] [--out FILE.json]
-    TRITON_INTERPRET=1 python benchmarks/gpu_attention_kl.py --device cpu      every line once, tiny, no times worth having
+    TRITON_INTERPRET=1 EDGEFM_KERNELS=attention_kl=triton python benchmarks/gpu_attention_kl.py --device cpu   (dry run)
+
+flex_attention never shows a map. In pairs of heads none is needed (see `flexible`); the mean over heads stands inside the
+logarithm, so there it is no peer. Its backward needs a GPU.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import statistics
-import sys
-import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from gpu_measure import Clock, Run, options, why
+from torch import Tensor
 
 from edgefm.kernels.ops.attention_kl import attention_kl
 
@@ -31,6 +30,8 @@ SHAPES = {
     "16 relation heads, pairs, N = 1370": (8, 1370, 16, 16, "pairs"),
 }
 TINY = {"mean": (1, 37, 2, 3, "mean"), "pairs": (1, 37, 2, 2, "pairs")}
+LENGTHS, SHORT = (512, 1024, 2048, 4096), (8, 16)  # tokens over which the peak memory is shown
+TARGETS = {197: {"eager": 5.0, "compiled": 1.0}, 1370: {"eager": 10.0, "compiled": 1.0}}
 TILES = {
     "lse": [(64, 64, 4, 3), (128, 64, 4, 3), (128, 128, 8, 3)],
     "rows": [(64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 3), (128, 128, 8, 2)],
@@ -38,9 +39,10 @@ TILES = {
     "mean_rows": [(64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 3), (64, 128, 8, 3), (128, 128, 8, 3)],
     "mean_columns": [(64, 64, 4, 3), (64, 64, 8, 3), (64, 128, 8, 3), (128, 64, 8, 3), (128, 128, 8, 3)],
 }
+Shape = tuple[int, int, int, int, str]
 
 
-def eager(q_s, k_s, q_t, k_t, heads):
+def eager(q_s: Tensor, k_s: Tensor, q_t: Tensor, k_t: Tensor, heads: str) -> Tensor:
     """The divergence as it is usually written."""
     scale = q_s.shape[-1] ** -0.5
     s, t = ((q * scale @ k.mT).softmax(-1, dtype=torch.float32) for q, k in ((q_s, k_s), (q_t, k_t)))
@@ -49,69 +51,58 @@ def eager(q_s, k_s, q_t, k_t, heads):
     return (t * (t.clamp_min(1e-30).log() - s.clamp_min(1e-30).log())).sum(-1).mean()
 
 
-def fused(q_s, k_s, q_t, k_t, heads):
+def flexible(q_s: Tensor, k_s: Tensor, q_t: Tensor, k_t: Tensor, heads: str) -> Tensor:
+    """The divergence in pairs of heads out of attention's outputs and log-sum-exps, which flex_attention has:
+
+        KL_i = E_t[S_t - S_s] - lse_t + lse_s,   E_t[S_x] = scale · q_x,i · sum_j P_t,ij k_x,j
+
+    so the teacher attends to both sides' keys as values, and of the student only the log-sum-exp is wanted."""
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+
+    assert heads == "pairs"
+    width, lse = q_s.shape[-1], AuxRequest(lse=True)
+    met, teacher = flex_attention(q_t, k_t, torch.cat([k_t, k_s], -1), return_aux=lse)
+    _, student = flex_attention(q_s, k_s, k_s, return_aux=lse)
+    met_t, met_s = met.float().split([k_t.shape[-1], width], -1)
+    expected = ((q_t.float() * met_t).sum(-1) - (q_s.float() * met_s).sum(-1)) * width**-0.5
+    return (expected - teacher.lse + student.lse).mean()
+
+
+def fused(q_s: Tensor, k_s: Tensor, q_t: Tensor, k_t: Tensor, heads: str) -> Tensor:
     return attention_kl(q_s, k_s, q_t, k_t, heads=heads)
 
 
-def made(shape, device, dtype):
+def contenders(heads: str, device: str) -> dict[str, Callable[..., Tensor]]:
+    """Each way to compute it; compiled only on a GPU."""
+    ways = {"edgefm": fused, "eager": eager}
+    if device == "cuda":
+        ways["compiled"] = torch.compile(eager)
+        if heads == "pairs":
+            ways["flex_attention"] = torch.compile(flexible)
+    return ways
+
+
+def made(shape: Shape, device: str, dtype: torch.dtype) -> list[Tensor]:
+    """q_s, k_s, q_t, k_t; the student's want a gradient."""
     images, tokens, student, teacher, _ = shape
     random = torch.Generator(device).manual_seed(0)
     sizes = [(images, heads, tokens, 64) for heads in (student, student, teacher, teacher)]
     q, k, *others = (torch.randn(size, generator=random, device=device, dtype=dtype) for size in sizes)
-    return q.requires_grad_(), k.requires_grad_(), *others
+    return [q.requires_grad_(), k.requires_grad_(), *others]
 
 
-def step(call, of, heads):
+def step(call: Callable[..., Tensor], of: list[Tensor], heads: str) -> list[Tensor]:
+    """The value and its gradients for q_s and k_s."""
     of[0].grad = of[1].grad = None
     value = call(*of, heads)
     value.backward()
     return [value.detach(), of[0].grad, of[1].grad]
 
 
-def times(calls, device, seconds):
-    """Median milliseconds of each, in turn, with a cold L2."""
-    if device == "cpu":
-        return {name: _once(call) for name, call in calls.items()}
-    flush = torch.empty(256 << 20, dtype=torch.int8, device=device)
-    taken = {name: [] for name in calls}
-    for call in calls.values():
-        for _ in range(3):
-            call()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, call in calls.items():
-            flush.zero_()
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            stop.record()
-            torch.cuda.synchronize()
-            taken[name].append(start.elapsed_time(stop))
-    return {name: statistics.median(each) for name, each in taken.items()}
-
-
-def _once(call):
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1e3
-
-
-def graphed(call):
-    """`call` as a CUDA graph: the GPU's own time, without the launches."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
-def peak(call, device):
+def peak(call: Callable[[], object], device: str) -> float | None:
     """MiB above what was held before."""
     if device == "cpu":
+        call()
         return None
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -119,16 +110,7 @@ def peak(call, device):
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def rates(device, seconds):
-    """Measured bytes/s of a copy and operations/s of a bf16 product."""
-    n, size = (8192, 1 << 28) if device == "cuda" else (64, 1 << 12)
-    a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
-    x, y = (torch.empty(size, dtype=torch.int8, device=device) for _ in range(2))
-    took = times({"copy": lambda: y.copy_(x), "product": lambda: a @ a}, device, seconds)
-    return 2 * size / took["copy"] * 1e3, 2 * n**3 / took["product"] * 1e3
-
-
-def work(shape):
+def work(shape: Shape) -> tuple[int, int, int]:
     """Bytes that must move, matrix operations and exponentials, forward and backward."""
     images, tokens, student, teacher, heads = shape
     sides = images * tokens * 64 * 2
@@ -138,31 +120,65 @@ def work(shape):
     return sides * (6 * student + 4 * teacher), 2 * 64 * cells * products, cells * exponentials
 
 
-def measure(shape, device, dtype, seconds, rate):
-    of, heads = made(shape, device, dtype), shape[4]
-    contenders = {"edgefm": fused, "eager": eager}
-    if device == "cuda":
-        contenders["compiled"] = torch.compile(eager)
+def errors(call: Callable[..., Tensor], of: list[Tensor], heads: str) -> list[float]:
+    """Of the value, dq and dk of the first image: the largest against fp64, over the largest value."""
     exact_of = [x[:1].detach().double() for x in of]
     exact = step(eager, [exact_of[0].requires_grad_(), exact_of[1].requires_grad_(), *exact_of[2:]], heads)
     first = [x[:1].detach() for x in of]
-    errors = {}
-    for name, call in contenders.items():
-        got = step(call, [first[0].clone().requires_grad_(), first[1].clone().requires_grad_(), *first[2:]], heads)
-        errors[name] = [float((g.double() - e).abs().max() / e.abs().max()) for g, e in zip(got, exact)]
-    calls = {name: (lambda call=call: step(call, of, heads)) for name, call in contenders.items()}
-    taken = times(calls, device, seconds)
-    memory = {name: peak(call, device) for name, call in calls.items()}
+    got = step(call, [first[0].clone().requires_grad_(), first[1].clone().requires_grad_(), *first[2:]], heads)
+    return [float((g.double() - e).abs().max() / e.abs().max()) for g, e in zip(got, exact)]
+
+
+def compare(run: Run, name: str, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
+    """One row: all contenders. One that fails says why and is left out."""
+    device = "cuda" if run.card else "cpu"
+    of, heads = made(shape, device, dtype), shape[4]
+    wrong: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+    calls: dict[str, Callable[[], object]] = {}
+    for peer, call in contenders(heads, device).items():
+        try:
+            wrong[peer] = errors(call, of, heads)
+            step(call, of, heads)
+            calls[peer] = lambda call=call: step(call, of, heads)
+        except Exception as error:
+            failed[peer] = why(error)
+    called = run.clock.times(calls)
+    memory = {peer: peak(call, device) for peer, call in calls.items()}
     moved, operations, exponentials = work(shape)
-    roof = max(moved / rate[0], operations / rate[1]) * 1e3
-    result = {"ms": taken, "peak_mib": memory, "relative_error_value_dq_dk": errors, "roofline_ms": roof}
-    result |= {"exponentials": exponentials, "times_eager": taken["eager"] / taken["edgefm"]}
-    if device == "cuda":
-        result["graph_ms"] = times({name: graphed(call) for name, call in calls.items()}, device, seconds)
-    return result
+    alone, refused = run.clock.alone(calls)
+    found = {
+        "ms": {peer: each.p50 for peer, each in called.items()},
+        "peak_mib": memory,
+        "relative_error_value_dq_dk": wrong,
+        "failed": failed,
+        "roofline": run.roofline(moved, operations, (alone or called).get("edgefm")) | {"exponentials": exponentials},
+    }
+    if run.card:
+        found |= {"graph_ms": {peer: each.p50 for peer, each in alone.items()}, "no graph": refused}
+        if {"eager", "edgefm"} <= called.keys():
+            found["times_eager"] = called["eager"].p50 / called["edgefm"].p50
+        for peer, at_least in TARGETS[shape[1]].items():
+            run.goal(name, peer, at_least, called, alone, ours="edgefm")
+    return found
 
 
-def sweep(shape, device, dtype, seconds):
+def memory_over_tokens(device: str, dtype: torch.dtype) -> dict[str, dict[str, list[Any]]]:
+    """form -> contender -> peak MiB at each of LENGTHS, one image, 6 heads of either side: O(N) doubles, O(N²) quadruples."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for heads in ("mean", "pairs"):
+        found[heads] = {"tokens": list(LENGTHS if device == "cuda" else SHORT)}
+        for name, call in (("edgefm", fused), ("eager", eager)):
+            peaks = []
+            for tokens in found[heads]["tokens"]:
+                of = made((1, tokens, 6, 6, heads), device, dtype)
+                step(call, of, heads)  # what is kept for good is kept now
+                peaks.append(peak(lambda call=call, of=of, heads=heads: step(call, of, heads), device))
+            found[heads][name] = peaks
+    return found
+
+
+def sweep(shape: Shape, device: str, dtype: torch.dtype, clock: Clock) -> dict[str, float]:
     """Milliseconds of forward and backward with each tile of one kernel, the others as they are."""
     from edgefm.kernels.triton import attention_kl as module
 
@@ -170,33 +186,33 @@ def sweep(shape, device, dtype, seconds):
     for kernel in ("rows", "columns") if heads == "pairs" else ("lse", "mean_rows", "mean_columns"):
         for tile in TILES[kernel] if device == "cuda" else [(32, 32, 4, 1)]:
             module.FORCED = {kernel: module.Tile(*tile)}
-            found[f"{kernel} {tile}"] = times({"": lambda: step(fused, of, heads)}, device, seconds)[""]
+            found[f"{kernel} {tile}"] = clock.times({"": lambda: step(fused, of, heads)})[""].p50
     module.FORCED = {}
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser = options(__doc__, "half a second a contender, not three")
     parser.add_argument("--sweep", action="store_true", help="also every tile")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    seconds = 0.5 if args.quick else 3.0
-    dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
-    if args.device == "cpu":
-        os.environ["EDGEFM_KERNELS"] = "triton"
-    rate = rates(args.device, seconds)
-    card = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    result = {"script": "benchmarks/gpu_attention_kl.py", "card": card, "torch": torch.__version__, "dtype": str(dtype)}
-    result |= {"copy_bytes_per_s": rate[0], "bf16_operations_per_s": rate[1], "shapes": {}}
-    for name, shape in (SHAPES if args.device == "cuda" else TINY).items():
-        result["shapes"][name] = measure(shape, args.device, dtype, seconds, rate)
-        if args.sweep:
-            result["shapes"][name]["sweep_ms"] = sweep(shape, args.device, dtype, seconds / 5)
-        print(name, json.dumps(result["shapes"][name], indent=1), flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    asked = parser.parse_args()
+    seconds = 0.5 if asked.quick else 3.0
+    run = Run(asked, Clock(asked.device, seconds=seconds))
+    dtype = torch.bfloat16 if run.card else torch.float32
+    cases: dict[str, dict[str, Any]] = {}
+    facts = {"dtype": str(dtype), "cases": cases}
+    for name, shape in (SHAPES if run.card else TINY).items():
+        if not run.on(name):
+            continue
+        cases[name] = compare(run, name, shape, dtype)
+        if asked.sweep:
+            cases[name]["sweep_ms"] = sweep(shape, asked.device, dtype, Clock(asked.device, seconds=seconds / 5))
+        print(name, json.dumps(cases[name], indent=1), flush=True)
+        run.save(**facts)
+    if run.on("peak memory over tokens"):
+        memory = memory_over_tokens(asked.device, dtype)
+        print("peak MiB over tokens", json.dumps(memory), flush=True)
+        run.save(peak_mib_over_tokens=memory)
+    run.save()
 
 
 if __name__ == "__main__":

@@ -5,23 +5,16 @@ Not a training run: one layer or one MLP a step, random data. Each time stands b
     python benchmarks/gpu_lora.py [--quick] [--variants] [--out FILE.json]
     TRITON_INTERPRET=1 EDGEFM_KERNELS=lora=triton python benchmarks/gpu_lora.py --device cpu --quick    (dry run, tiny shapes)
 
-Two times a contender: `step`, as Python launches it, and `graph`, replayed from a CUDA graph: the GPU's work alone. Medians of
-runs in turn, L2 flushed before each.
+Two times a contender, in microseconds: `step`, as Python launches it, and `graph`, replayed from a CUDA graph: the GPU alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
-import sys
-import time
-from pathlib import Path
 
 import torch
+from gpu_measure import Clock, Run, Timing, options, why
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgefm.kernels.ops.frozen import nf4
 from edgefm.kernels.ops.lora import lora_linear
@@ -29,7 +22,8 @@ from edgefm.kernels.ops.lora_mlp import lora_mlp
 
 RANK, SCALE = 16, 2.0
 SHAPES = {"ViT-B": (768, 3072), "ViT-L": (1024, 4096)}
-ROWS = 12600
+TINY = {"tiny": (64, 128)}
+ROWS, FEW = 12600, 40
 TARGETS = {"bf16": {"PEFT compiled": 1.3, "PEFT eager": 1.8}, "nf4": {"PEFT compiled": 1.5, "PEFT eager": 1.5}}
 
 
@@ -48,12 +42,11 @@ class Mlp(nn.Module):
 class Case:
     """One comparison: the model under PEFT, its tensors for EdgeFM, the data."""
 
-    def __init__(self, name: str, base: str, alone: bool, p: float, rows: int, width: int, hidden: int, device: str) -> None:
+    def __init__(self, base: str, alone: bool, p: float, rows: int, width: int, hidden: int, device: str) -> None:
         import peft
 
         torch.manual_seed(0)
         self.p, self.alone = p, alone
-        self.label = f"{name} {'linear' if alone else 'mlp'} {base} dropout {p}"
         model, dtype = Mlp(width, hidden, alone), torch.bfloat16
         if base == "nf4":
             model = in_four_bits(model, device)
@@ -123,65 +116,8 @@ def in_four_bits(model: nn.Module, device: str) -> nn.Module:
     return model
 
 
-class Clock:
-    """Medians in microseconds of steps run in turn, on a GPU by events with L2 flushed, else by the wall."""
-
-    def __init__(self, device: str, runs: int) -> None:
-        self.cuda, self.runs = device == "cuda", runs
-        self.flush = torch.empty(256 << 20, dtype=torch.uint8, device=device) if self.cuda else None
-
-    def medians(self, steps: dict) -> dict[str, float]:
-        taken = {name: [] for name in steps}
-        for _ in range(self.runs):
-            for name, step in steps.items():
-                taken[name].append(self.once(step))
-        return {name: round(statistics.median(each), 1) for name, each in taken.items()}
-
-    def once(self, step) -> float:
-        if not self.cuda:
-            start = time.perf_counter()
-            step()
-            return (time.perf_counter() - start) * 1e6
-        self.flush.zero_()
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) * 1e3
-
-
-def graph(step):
-    """The step as a CUDA graph's replay; None where it cannot be captured."""
-    try:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(stream)
-        captured = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(captured):
-            step()
-        return captured.replay
-    except Exception as error:
-        print(f"  no graph: {type(error).__name__}: {str(error)[:120]}")
-        torch.cuda.synchronize()
-        return None
-
-
-def rates(clock: Clock) -> dict[str, float]:
-    """Bytes a second of a copy and operations a second of a bf16 product, measured here."""
-    if not clock.cuda:
-        return {}
-    source = torch.randn(1 << 28, device="cuda", dtype=torch.bfloat16)
-    target, square = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    taken = clock.medians({"copy": lambda: target.copy_(source), "product": lambda: square @ square})
-    return {"bytes": 4 * source.numel() / taken["copy"] * 1e6, "operations": 2 * 8192**3 / taken["product"] * 1e6}
-
-
-def compare(case: Case, clock: Clock, measured: dict, variants: bool, compiled: bool, quick: bool) -> dict:
-    """One row: microseconds of each contender, ratios, EdgeFM's error, the bound."""
+def contenders(case: Case, variants: bool, compiled: bool, quick: bool) -> dict:
+    """Name -> one step; one that does not run says why and is left out."""
     from edgefm.kernels.triton import lora
 
     def forced(way):
@@ -206,61 +142,77 @@ def compare(case: Case, clock: Clock, measured: dict, variants: bool, compiled: 
         steps |= {f"EdgeFM {way.wide}/{way.thin}": forced(way) for way in lora.WAYS}
     for name, step in list(steps.items()):
         try:
-            for _ in range(3):
-                step()
+            step()
         except Exception as error:
-            print(f"  {name}: {type(error).__name__}: {str(error)[:200]}")
+            print(f"  {name}: {why(error)}")
             del steps[name]
-    row = {"case": case.label, "error": case.error(), "step": clock.medians(steps)}
-    if clock.cuda:
-        graphs = {name: replay for name, step in steps.items() if (replay := graph(step))}
-        row["graph"] = clock.medians(graphs)
+    return steps
+
+
+def compare(run: Run, base: str, label: str, case: Case, steps: dict, variants: bool) -> dict:
+    """One row: microseconds of each contender, ratios, EdgeFM's error, the roofline."""
+    from edgefm.kernels.triton import lora
+
+    called = run.clock.times(steps)
+    alone, refused = run.clock.alone(steps)
+    row = {"case": label, "error": case.error(), "step": microseconds(called)}
+    if run.card:
+        row |= {"graph": microseconds(alone), "no graph": refused}
     if variants:
         row["errors"] = {}
         for way in lora.WAYS:
             lora.FORCED = way
             row["errors"][f"{way.wide}/{way.thin}"] = case.error()
         lora.FORCED = None
-    if measured:
-        row["bound"] = round(max(case.operations / measured["operations"], case.bytes / measured["bytes"]) * 1e6, 1)
+    row["roofline"] = run.roofline(case.bytes, case.operations, (alone or called).get("EdgeFM"))
     for kind in ("step", "graph"):
         times = row.get(kind, {})
         row[f"{kind} ratios"] = {
             n: round(t / times["EdgeFM"], 2) for n, t in times.items() if n.startswith("PEFT") and "EdgeFM" in times
         }
     print(json.dumps(row, indent=1), flush=True)
+    for peer, at_least in TARGETS[base].items():
+        run.goal(label, peer, at_least, called, alone)
     return row
 
 
+def microseconds(times: dict[str, Timing]) -> dict[str, float]:
+    return {name: round(1e3 * each.p50, 1) for name, each in times.items()}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="ViT-B with dropout only, fewer runs")
-    parser.add_argument("--variants", action="store_true", help="each way of EdgeFM's own")
+    parser = options(__doc__, "ViT-B with dropout only, fewer runs")
+    parser.add_argument("--variants", action="store_true", help="each way of EdgeFM's own, on a bf16 base")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    cuda = options.device == "cuda"
-    shapes = {"tiny": (64, 128)} if not cuda else dict(list(SHAPES.items())[: 1 if options.quick else None])
-    clock = Clock(options.device, 20 if options.quick and cuda else 50 if cuda else 1)
-    measured, rows = rates(clock), []
-    device = torch.cuda.get_device_name() if cuda else "cpu"
-    versions = {"torch": torch.__version__, "device": device, "rows": ROWS if cuda else 40, "rank": RANK, **measured}
-    for base in ("bf16", "nf4"):
-        for name, (width, hidden) in shapes.items():
-            for alone in (True, False):
-                for p in (0.1,) if options.quick and cuda else (0.0, 0.1):
-                    try:
-                        case = Case(name, base, alone, p, ROWS if cuda else 40, width, hidden, options.device)
-                    except ImportError as error:
-                        print(f"skipped: {name} on {base}: {error}")
-                        rows.append({"case": f"{name} {base}", "skipped": str(error)})
-                        continue
-                    torch._dynamo.reset()
-                    variants = options.variants and base == "bf16"
-                    rows.append(compare(case, clock, measured, variants, not options.no_compile and cuda, options.quick))
-                    if options.out:  # after each row: time on a GPU may end at any moment
-                        options.out.write_text(json.dumps({**versions, "targets": TARGETS, "cases": rows}, indent=1))
+    asked = parser.parse_args()
+    run = Run(asked, Clock(asked.device, 20 if asked.quick else 50))
+    shapes = dict(list(SHAPES.items())[: 1 if asked.quick else None]) if run.card else TINY
+    count, cases = ROWS if run.card else FEW, []
+    facts = {"rows": count, "rank": RANK, "targets": TARGETS}
+    rows = [
+        (base, name, alone, p)
+        for base in TARGETS
+        for name in shapes
+        for alone in (True, False)
+        for p in ((0.1,) if asked.quick else (0.0, 0.1))
+    ]
+    for base, name, alone, p in rows:
+        label = f"{name} {'linear' if alone else 'mlp'} {base} dropout {p}"
+        if not run.on(label):
+            continue
+        try:
+            case = Case(base, alone, p, count, *shapes[name], asked.device)
+        except ImportError as error:
+            print(f"skipped: {label}: {error}")
+            cases.append({"case": label, "skipped": str(error)})
+            run.save(**facts, cases=cases)
+            continue
+        torch._dynamo.reset()
+        variants = asked.variants and base == "bf16"
+        steps = contenders(case, variants, run.card and not asked.no_compile, asked.quick)
+        cases.append(compare(run, base, label, case, steps, variants))
+        run.save(**facts, cases=cases)
+    run.save()
 
 
 if __name__ == "__main__":

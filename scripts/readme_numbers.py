@@ -2,7 +2,8 @@
 
 Not a benchmark: every number names the script that made it. `--check` only says whether the README is up to date.
 
-A row is a sentence and a function of a result; a result that is not there leaves its rows out.
+A row is a sentence and a function of a result; a result that is not there leaves its rows out, or, where it takes a GPU, says
+that it is not yet measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from gpu_numbers import NOT_YET, attention, lora_layers, maps, one_row, qlora
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -190,41 +193,12 @@ def verifying(found: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def importance(found: dict[str, Any]) -> str:
-    times = {row["shape"][2]: row["times_best_peer"] for row in found["rows"]}
-    return ", ".join(f"{times[n]:.1f} times at {n:,} tokens" for n in sorted(times)) + f" ({found['device']})"
-
-
-def maps(found: dict[str, Any]) -> str:
-    ratios = {name: each["graph_ms"]["compiled"] / each["graph_ms"]["edgefm"] for name, each in found["cases"].items()}
-    return ", ".join(f"{name}: {ratio:.1f} times" for name, ratio in ratios.items()) + f" ({found['device']}, without launches)"
-
-
-def one_row(found: dict[str, Any]) -> str:
-    peer = "bitsandbytes + PEFT"
-    rows = [row["times"] for row in found["rows"] if "[1, " in row["case"] and peer in row["times"]]
-    ratios = [times[peer]["graph"] / times["edgefm"]["graph"] for times in rows]
-    return f"{min(ratios):.1f} to {max(ratios):.1f} times ({found['card']}, without launches)"
-
-
-def lora_layers(found: dict[str, Any]) -> str:
-    slower = [case["graph"]["EdgeFM"] / case["graph"]["PEFT compiled"] for case in found["cases"] if "bf16" in case["case"]]
-    return (
-        f"PEFT compiled is faster: {min(slower):.1f} to {max(slower):.1f} times its time ({found['device']}, without launches)"
-    )
-
-
 def adapters(found: dict[str, Any]) -> str:
     apart = found["auc_difference"]["EdgeFM - PEFT"]
     return (
         f"{found['times_as_fast']['median']:.2f} times as fast; AUC {apart['value']:+.4f} "
         f"(95 % interval {apart['low']:+.4f} to {apart['high']:+.4f}; {len(found['runs']['PEFT'])} seeds)"
     )
-
-
-def qlora(found: dict[str, Any]) -> str:
-    card = found["runs"]["EdgeFM"][0]["device"]
-    return f"{found['times_as_fast']:.2f} times the images/s, {found['memory_ratio']:.2f} times the memory ({card})"
 
 
 ROWS: tuple[Row, ...] = (
@@ -245,10 +219,16 @@ ROWS: tuple[Row, ...] = (
     ("A ViT that learned chest X-rays, native int8 against torch, 1,211 images", "native_accuracy", same_decisions),
     ("A C program, from its start to the first answer, ViT-S int8, every byte checked", "native_start", c_program),
     ("`edgefm run` of the same, new process, PNG to answer", "native_start", fresh_run),
-    ("Attention with importance, against the best of eager, compiled and flex_attention", "gpu_attention", importance),
+    (
+        "Attention with importance, against the best of eager, compiled and flex_attention",
+        "gpu_attention",
+        attention("importance"),
+    ),
+    ("Attention with the gradient of its bias, against the same", "gpu_attention", attention("bias step")),
     ("Distilling attention maps, forward and backward, against compiled torch", "gpu_attention_kl", maps),
     ("LoRA on an NF4 layer, one row, CUDA C++, against bitsandbytes and PEFT", "gpu_cuda", one_row),
-    ("LoRA on a bf16 layer, forward and backward", "gpu_lora", lora_layers),
+    ("LoRA on a bf16 layer, forward and backward", "gpu_lora", lora_layers("bf16")),
+    ("The same on an NF4 layer of bitsandbytes", "gpu_lora", lora_layers("nf4")),
     ("`adapt --method qlora` of a ViT-g, against PEFT, bitsandbytes and accelerate", "gpu_adapt", qlora),
     ("`adapt --method lora` of a ViT-S on chest X-rays, on the CPU, against PEFT in a plain loop", "lora_cxr", adapters),
     ("New process, one PNG to the answer, DenseNet-121, ONNX Runtime", "first_answer", seconds("edgefm onnx", "plain onnx")),
@@ -269,6 +249,8 @@ def table() -> str:
     for what, name, text in ROWS:
         file = ROOT / "benchmarks" / "results" / f"{name}.json"
         if not file.exists():
+            if name.startswith("gpu_"):
+                lines.append(f"| {what} | {NOT_YET} | `benchmarks/{name}.py` |")
             continue
         found = json.loads(file.read_text())
         if machine := found.get("machine"):  # what a GPU did names the card in its row

@@ -1,9 +1,26 @@
-"""Triton for LoRA's tests. Where there is no GPU its kernels run in its interpreter, which `tests/conftest.py` asks for."""
+"""Triton for LoRA's tests, and the CUDA kernels on the processor. Not the cases themselves.
+
+Where there is no GPU Triton's kernels run in its interpreter, which `tests/conftest.py` asks for. Triton's own library is
+interpreted or compiled as it was first imported: here, before a test takes TRITON_INTERPRET away for itself.
+"""
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
+
+from . import emulator
+
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """The CUDA kernels, compiled for the processor."""
+    return emulator.built(str(tmp_path_factory.mktemp("emulated")))
 
 
 @pytest.fixture

@@ -239,9 +239,9 @@ def test_torch_knows_the_operator_by_its_shapes(case, device):
     q, k, v, bias, d_out, d_rows = tensors(case, torch.float32, device)
     wanted = [t if t is None else t.requires_grad_() for t in (q, k, v, bias)]
     for rows in (True, False):
-        torch.library.opcheck(attend, (*wanted, 0.25, rows, rows))
+        torch.library.opcheck(attend, (*wanted, 0.25, True, rows, rows))
     with torch.no_grad():
-        out, lse, cls_row, _ = attend(*wanted, 0.25, True, False)
+        out, lse, cls_row, _ = attend(*wanted, 0.25, True, True, False)
     given = [t if t is None else t.detach() for t in wanted]
     arguments = (d_out, d_rows[0], d_rows[1], *given, out, lse, cls_row, 0.25, bias is not None)
     torch.library.opcheck(attend_backward, arguments)

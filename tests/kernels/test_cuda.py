@@ -9,6 +9,9 @@ from edgefm.errors import InputError
 from edgefm.kernels.cuda.attention import attention_bias
 from edgefm.kernels.cuda.lora import lora_linear_int8, lora_linear_nf4
 from edgefm.kernels.cuda.module import obstacle
+from edgefm.kernels.ops.attention import attention
+from edgefm.kernels.ops.frozen import Frozen
+from edgefm.kernels.ops.lora import lora_linear
 
 from .cuda_cases import attention_plain, attention_problem, dequantized, held, lora_plain, lora_problem
 
@@ -97,6 +100,15 @@ def test_attention_is_as_right_as_plain_torch(poison, tokens, size, bias, dtype)
         scale = size**-0.5
         exact = attention_plain(q.double(), k.double(), v.double(), None if b is None else b.double(), scale)
         held(attention_bias(q, k, v, b), attention_plain(q, k, v, b, scale), exact)
+
+
+def test_the_operators_run_on_it_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("EDGEFM_KERNELS", "cuda")
+    x, stored, state, bias, a, b = lora_problem(37, 768, 768, 16, "nf4-nested", torch.float16, "cuda")
+    found = lora_linear(x, Frozen(stored, state), bias, a, b, 0.5)
+    assert torch.equal(found, linear("nf4", x, stored, state, bias, a, b, 0.5))
+    q, k, v, bias = attention_problem(2, 3, 197, 64, "shared", torch.float16, "cuda")
+    assert torch.equal(attention(q, k, v, bias).out, attention_bias(q, k, v, bias))
 
 
 def test_what_the_card_cannot_do_is_refused_before_it_is_asked():

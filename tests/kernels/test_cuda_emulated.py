@@ -12,11 +12,6 @@ from .cuda_cases import CODE, attention_plain, attention_problem, dequantized, h
 TYPES = [torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return emulator.built(str(tmp_path_factory.mktemp("emulated")))
-
-
 def as_floats(bits: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
     return torch.from_numpy(bits.view(np.int16).copy()).view(dtype).float()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import runpy
@@ -78,8 +77,7 @@ def test_asking_for_cuda_without_nvcc_is_an_error_and_not_asking_is_none(root):
 
 
 def test_without_a_card_the_obstacle_is_named():
-    built = importlib.util.find_spec("edgefm._cuda") is not None
-    assert ("this is cpu" if built else "not built") in str(obstacle(torch.device("cpu")))
+    assert "this is cpu" in str(obstacle(torch.device("cpu")))
     x = torch.zeros(2, 64, dtype=torch.float16)
     with pytest.raises(InputError, match="were asked for, but"):
         attention_bias(*[torch.zeros(1, 1, 3, 64, dtype=torch.float16)] * 3)

@@ -172,8 +172,8 @@ def test_the_operators_are_sound_for_torch(lora_device):
     fc1, fc2 = (layer(generator, *size, 1, device, torch.float32) for size in ((8, 12, 4), (12, 8, 4)))
     x, seed = values(generator, 5, 8, device=device, dtype=torch.float32).requires_grad_(), torch.tensor([1], device=device)
     one, two = ((f.base.weight, [], 64, 256, f.bias, f.a.requires_grad_(), f.b.requires_grad_()) for f in (fc1, fc2))
-    torch.library.opcheck(torch.ops.edgefm.lora_linear.default, (x, *one, None, seed, 1.0, 0.1, "gelu"))
-    torch.library.opcheck(torch.ops.edgefm.lora_mlp.default, (x, *one, *two, None, seed, 1.0, 0.1, "gelu"))
+    torch.library.opcheck(torch.ops.edgefm.lora_linear.default, (x, *one, None, seed, 1.0, 0.1, "gelu", True))
+    torch.library.opcheck(torch.ops.edgefm.lora_mlp.default, (x, *one, *two, None, seed, 1.0, 0.1, "gelu", True))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.gpu)])

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
-from torch import Tensor, empty, float32
+from torch import Tensor, bfloat16, cuda, empty, float32
 
 from ...errors import InputError
 from .module import TYPES, load, where
+
+SERVES = "inference of the output alone, up to 1,024 tokens"
+LONGEST, SIZES, MOST = 1024, (32, 64, 80, 128), 65535  # tokens, heads' widths, images or heads
+
+
+def refuses(q: Tensor, bias: Tensor | None, *, asked: bool = False) -> str | None:
+    """Why `forward` does not take q `[B, H, N, D]` and a bias that fits it; None if it does. `asked`, by name: the same."""
+    batch, heads, tokens, size = q.shape
+    if q.dtype not in TYPES or (q.dtype == bfloat16 and cuda.get_device_capability(q.device) < (8, 0)):
+        return f"it has no {q.dtype} here"
+    if bias is not None and bias.dtype not in (q.dtype, float32):
+        return f"it takes no bias of {bias.dtype} beside {q.dtype}"
+    if size not in SIZES:
+        return f"heads of {size} values are none of {', '.join(map(str, SIZES))}"
+    if tokens > LONGEST:
+        return f"{tokens:,} tokens are more than {LONGEST:,}"
+    return f"{max(batch, heads):,} images or heads are more than {MOST:,}" if max(batch, heads) > MOST else None
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    out: Tensor,
+    lse: Tensor,
+    cls_row: Tensor,
+    importance: Tensor,
+) -> None:
+    """Fill out `[B, H, N, D]`; the others are empty. The function of this name of every implementation."""
+    if lse.numel() or cls_row.numel() or importance.numel():
+        raise InputError("log-sum-exp or sums of the map of attention in CUDA C++", expected="the output alone")
+    _fill(q, k, v, bias, scale, out)
 
 
 def attention_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
@@ -37,10 +71,17 @@ def attention_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, 
                 f"a bias of {bias.dtype} {list(bias.shape)} on {bias.device}",
                 expected=f"{q.dtype} or fp32 [1 or {batch}, 1 or {heads}, {tokens}, {tokens}] on {q.device}",
             )
-        bias = (bias if bias.stride(3) == 1 else bias.contiguous()).expand(batch, heads, tokens, tokens)
     out = empty(batch, tokens, heads, size, dtype=q.dtype, device=q.device).transpose(1, 2)
-    if out.numel() == 0:
-        return out
+    if out.numel():
+        _fill(q, k, v, bias, size**-0.5 if scale is None else scale, out)
+    return out
+
+
+def _fill(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, out: Tensor) -> None:
+    """out `[B, H, N, D]`, which is written where it lies, its last axis dense."""
+    batch, heads, tokens, size = q.shape
+    if bias is not None:
+        bias = (bias if bias.stride(3) == 1 else bias.contiguous()).expand(batch, heads, tokens, tokens)
     module = load(q.device)
     q, k, v = (_readable(each) for each in (q, k, v))
     try:
@@ -52,7 +93,7 @@ def attention_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, 
             bias=(0, 0, 0, 0) if bias is None else _heads(bias),
             bias_fp32=bias is not None and bias.dtype == float32,
             out=_heads(out),
-            scale=size**-0.5 if scale is None else scale,
+            scale=scale,
             batch=batch,
             heads=heads,
             tokens=tokens,
@@ -61,7 +102,6 @@ def attention_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, 
         )
     except ValueError as error:
         raise InputError(f"attention_bias: {error}") from error
-    return out
 
 
 def _heads(tensor: Tensor) -> tuple[int, int, int, int]:

@@ -2,10 +2,60 @@
 
 from __future__ import annotations
 
-from torch import Tensor, empty, float32, int8, uint8
+from torch import Tensor, bfloat16, cuda, empty, float32, int8, uint8
 
 from ...errors import InputError
+from ..ops.frozen import Layer
+from ..reference.lora import activate
 from .module import TYPES, checked, load, where
+
+SERVES = "inference on an int8 or NF4 base, up to 8 rows, or 1,024 before compute capability 8.0"
+# Up to so many rows W is read once, in 4 or 8 bits. One row on an H200: 2.3 to 3.1 times as fast as to dequantize W and call
+# cuBLAS, as Triton's way does; 197 rows: 0.7 to 1.2 times. What lies between is not measured (benchmarks/gpu_cuda.py).
+FEW = 8
+# Before 8.0 there is plain torch only, which takes several passes over W in fp32 first. An estimate: no such card was measured.
+MANY = 1024
+DEEPEST, STEP, BLOCK, GROUP = 128, 64, 64, 256  # rank; values of x at a time; NF4's blocks and the blocks of their scales
+
+
+def refuses(x: Tensor, layers: tuple[Layer, ...], index: Tensor | None, p: float, *, asked: bool = False) -> str | None:
+    """Why x `[M, in]` through these layers goes elsewhere; None if it need not. `asked`: by name, so that slow will do."""
+    if p or index is not None:
+        return "it has no dropout" if p else "it has no choice of an adapter for each row"
+    modern = cuda.get_device_capability(x.device) >= (8, 0)
+    if x.dtype not in TYPES or (x.dtype == bfloat16 and not modern):
+        return f"it has no {x.dtype} here"
+    if not asked and len(x) > (most := FEW if modern else MANY):
+        return f"{len(x):,} rows are more than {most:,}"
+    if x.data_ptr() % 16:
+        return "x does not begin at a multiple of 16 bytes"
+    for base, _, a, _ in layers:
+        if base.kind == "float" or (base.kind == "nf4" and (base.block, base.nested_block) != (BLOCK, GROUP)):
+            return "the base is neither int8 nor NF4 in blocks of 64"
+        if a.shape[2] % STEP or a.shape[1] > DEEPEST:
+            return f"{a.shape[2]} inputs and rank {a.shape[1]} are no multiple of {STEP} and no rank up to {DEEPEST}"
+    return None
+
+
+def linear(x: Tensor, layer: Layer, index: None, seed: None, scale: float, p: float, activation: str):
+    """y `[M, out]` for x `[M, in]`; nothing for a backward. The function of this name of every implementation."""
+    (weight, state, *_), bias = layer.base, None if layer.bias is None else layer.bias.to(x.dtype)
+    a, b = (each.contiguous() for each in layer.flat(x.dtype))
+    if layer.base.kind == "int8":
+        y = lora_linear_int8(x, weight.contiguous(), state[0].float().contiguous(), bias, a, b, scale, activation)
+    else:
+        absmax, *nested = state
+        state = (absmax if len(state) == 5 else absmax.float(), *(each.float().contiguous() for each in nested))
+        y = lora_linear_nf4(x, weight, state, bias, a, b, scale, activation)
+    return y, x.new_empty(0), x.new_empty(0)
+
+
+def mlp(x: Tensor, fc1: Layer, fc2: Layer, index: None, seed: None, scale: float, p: float, activation: str):
+    """y `[M, out]` of fc2(act(fc1(x))): two launches, between them a gate as a pass of its own."""
+    gated = activation in ("swiglu", "glu")
+    h, *_ = linear(x, fc1, index, seed, scale, p, "none" if gated else activation)
+    y, *_ = linear(activate(h, activation) if gated else h, fc2, index, seed, scale, p, "none")
+    return y, x.new_empty(0), x.new_empty(0), x.new_empty(0)
 
 
 def lora_linear_nf4(

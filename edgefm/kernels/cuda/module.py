@@ -15,10 +15,10 @@ TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 def obstacle(device: torch.device) -> str | None:
     """Why the kernels cannot run on `device`; None if they can."""
-    if importlib.util.find_spec("edgefm._cuda") is None:
-        return "the CUDA module is not built (EDGEFM_CUDA=1 pip install .)"
     if device.type != "cuda":
         return f"the CUDA module runs on NVIDIA cards, this is {device.type}"
+    if importlib.util.find_spec("edgefm._cuda") is None:
+        return "the CUDA module is not built (EDGEFM_CUDA=1 pip install .)"
     major, minor = torch.cuda.get_device_capability(device)
     return None if (major, minor) >= (7, 5) else f"compute capability {major}.{minor} is older than 7.5"
 

@@ -69,24 +69,26 @@ def attention(
     scale = float(q.shape[-1] ** -0.5 if scale is None else scale)
     if bias is None and not (want_lse or want_cls_row or want_importance):
         return Attended(F.scaled_dot_product_attention(q, k, v, scale=scale), None, None, None)
-    out, lse, cls_row, importance = attend(q, k, v, bias, scale, want_cls_row, want_importance)
+    kept = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias) if t is not None)
+    out, lse, cls_row, importance = attend(q, k, v, bias, scale, want_lse or kept, want_cls_row, want_importance)
     return Attended(out, lse if want_lse else None, cls_row if want_cls_row else None, importance if want_importance else None)
 
 
 @torch.library.custom_op("edgefm::attention", mutates_args=())
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, cls_row: bool, importance: bool
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, lse: bool, cls_row: bool, importance: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`attention` as torch sees it: out, lse, cls_row and importance, the last two `[0]` where not wanted."""
-    answers = _answers(q, cls_row, importance)
+    """`attention` as torch sees it: out, lse, cls_row and importance, `[0]` where not wanted. A gradient needs lse."""
+    answers = _answers(q, lse, cls_row, importance)
     if q.numel():
-        _implementation(q).forward(q, k, v, bias, scale, *answers)
+        call = None if lse or cls_row or importance else (q, bias)
+        _implementation(q, call).forward(q, k, v, bias, scale, *answers)
     return answers
 
 
 @attend.register_fake
-def _(q, k, v, bias, scale, cls_row, importance):
-    return _answers(q, cls_row, importance)
+def _(q, k, v, bias, scale, lse, cls_row, importance):
+    return _answers(q, lse, cls_row, importance)
 
 
 @torch.library.custom_op("edgefm::attention_backward", mutates_args=())
@@ -124,7 +126,7 @@ def _(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, scale, want_bia
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, bias, ctx.scale, _, _ = inputs
+    q, k, v, bias, ctx.scale, *_ = inputs
     out, lse, cls_row, importance = output
     ctx.save_for_backward(q, k, v, bias, out, lse, cls_row)
     ctx.mark_non_differentiable(importance)
@@ -134,23 +136,17 @@ def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor, d_cls_row: Tensor, _: Tens
     q, k, v, bias, out, lse, cls_row = ctx.saved_tensors
     want_bias = bias is not None and ctx.needs_input_grad[3]
     dq, dk, dv, d_bias = attend_backward(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, ctx.scale, want_bias)
-    return dq, dk, dv, d_bias if want_bias else None, None, None, None
+    return dq, dk, dv, d_bias if want_bias else None, *[None] * 4
 
 
 attend.register_autograd(_backward, setup_context=_remember)
 
 
-def _answers(q: Tensor, cls_row: bool, importance: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _answers(q: Tensor, lse: bool, cls_row: bool, importance: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Memory for out, lse, cls_row, importance."""
     wide = torch.promote_types(q.dtype, torch.float32)
-    row = q.shape[:3]
-    lse = q.new_empty(row, dtype=wide)
-    return (
-        _heads_inside(q),
-        lse,
-        q.new_empty(row if cls_row else (0,), dtype=wide),
-        q.new_empty(row if importance else (0,), dtype=wide),
-    )
+    rows = [q.new_empty(q.shape[:3] if wanted else (0,), dtype=wide) for wanted in (lse, cls_row, importance)]
+    return _heads_inside(q), rows[0], rows[1], rows[2]
 
 
 def _gradients(q: Tensor, bias: Tensor | None, want_bias: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -165,13 +161,13 @@ def _heads_inside(q: Tensor) -> Tensor:
     return q.new_empty((b, n, h, d)).transpose(1, 2)
 
 
-def _implementation(q: Tensor) -> ModuleType:
+def _implementation(q: Tensor, call: tuple[Any, ...] | None = None) -> ModuleType:
     """The chosen backend; the reference for fp64, which is there for checking only."""
     if q.dtype == torch.float64:
         from ..reference import attention as reference
 
         return reference
-    return select.implementation("attention", q.device)
+    return select.implementation("attention", q.device, call)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> None:

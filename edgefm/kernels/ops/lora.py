@@ -55,9 +55,13 @@ def lora_linear(
     x = cast(x)
     rows, a, b, index = arranged(x, a, b, index, dropout_p)
     base = checked(weight, rows.shape[1], b.shape[1], a, b)
-    seed = drawn(seed, x, dropout_p)
+    seed, keep = drawn(seed, x, dropout_p), wants_gradient(x, a, b)
     if type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling():
-        y = _Eager.apply(rows, a, b, base, bias, index, seed, scale, dropout_p, activation)  # type: ignore[no-untyped-call]
+        rest = (index, seed, scale, dropout_p, activation)
+        if keep:
+            y = _Eager.apply(rows, a, b, base, bias, *rest)  # type: ignore[no-untyped-call]
+        else:
+            y, *_ = _chosen(rows, Layer(base, bias, a, b), *rest, keep)
         return y.view(*x.shape[:-1], b.shape[1])
     y, _, _ = _linear(
         rows,
@@ -73,8 +77,14 @@ def lora_linear(
         scale,
         dropout_p,
         activation,
+        keep,
     )
     return y.view(*x.shape[:-1], b.shape[1])
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether anything must be kept for a backward."""
+    return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
 
 def cast(x: Tensor) -> Tensor:
@@ -128,12 +138,19 @@ def drawn(seed: Tensor | None, x: Tensor, p: float) -> Tensor | None:
     return torch.randint(2**62, (1,), device=x.device) if seed is None else seed
 
 
+def _chosen(x, layer: Layer, index, seed, scale: float, p: float, activation: str, keep: bool):
+    """y, z and u of the implementation that is chosen; the last two are empty unless they are kept for a backward."""
+    module = implementation("lora", x.device, None if keep else (x, (layer,), index, p))
+    y, z, u = module.linear(x, layer, index, seed, scale, p, activation)
+    return (y, z, u) if keep else (y, x.new_empty(0), x.new_empty(0))
+
+
 class _Eager(torch.autograd.Function):
     """The operator for eager tensors: without torch.library's own dispatch, which takes 0.2 ms a layer, both ways."""
 
     @staticmethod
     def forward(ctx, x, a, b, base, bias, index, seed, scale, p, activation):
-        y, z, u = implementation("lora", x.device).linear(x, Layer(base, bias, a, b), index, seed, scale, p, activation)
+        y, z, u = _chosen(x, Layer(base, bias, a, b), index, seed, scale, p, activation, keep=True)
         ctx.save_for_backward(x, z, u, a, b, index, seed)
         ctx.base, ctx.scale, ctx.p, ctx.activation = base, scale, p, activation
         return y
@@ -164,14 +181,18 @@ def _linear(
     scale: float,
     p: float,
     activation: str,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    layer = Layer(Frozen(weight, tuple(state), block, nested_block), bias, a, b)
-    return implementation("lora", x.device).linear(x, layer, index, seed, scale, p, activation)
+    return _chosen(
+        x, Layer(Frozen(weight, tuple(state), block, nested_block), bias, a, b), index, seed, scale, p, activation, keep
+    )
 
 
 @_linear.register_fake
-def _(x, weight, state, block, nested_block, bias, a, b, index, seed, scale, p, activation):
+def _(x, weight, state, block, nested_block, bias, a, b, index, seed, scale, p, activation, keep):
     y = x.new_empty(x.shape[0], b.shape[1])
+    if not keep:
+        return y, x.new_empty(0), x.new_empty(0)
     return y, x.new_empty(0) if activation == "none" else torch.empty_like(y), x.new_empty(x.shape[0], a.shape[0] * a.shape[1])
 
 
@@ -206,7 +227,7 @@ def _(g, x, z, u, weight, state, block, nested_block, a, b, index, seed, scale, 
 
 
 def _keep(ctx, inputs, output):
-    x, weight, state, ctx.block, ctx.nested_block, _, a, b, index, seed, ctx.scale, ctx.p, ctx.activation = inputs
+    x, weight, state, ctx.block, ctx.nested_block, _, a, b, index, seed, ctx.scale, ctx.p, ctx.activation, _ = inputs
     _, z, u = output
     ctx.mark_non_differentiable(z, u)
     ctx.set_materialize_grads(False)
@@ -217,12 +238,12 @@ def _gradient(ctx, g, _z, _u):
     x, z, u, weight, a, b, index, seed, *state = ctx.saved_tensors
     none = [None] * len(state)
     if g is None:
-        return (None, None, none, *[None] * 10)
+        return (None, None, none, *[None] * 11)
     dx, da, db = _linear_backward(
         g, x, z, u, weight, state, ctx.block, ctx.nested_block, a, b, index, seed, ctx.scale, ctx.p, ctx.activation,
         ctx.needs_input_grad[0],
     )  # fmt: skip
-    return (dx if ctx.needs_input_grad[0] else None, None, none, None, None, None, da, db, *[None] * 5)
+    return (dx if ctx.needs_input_grad[0] else None, None, none, None, None, None, da, db, *[None] * 6)
 
 
 _linear.register_autograd(_gradient, setup_context=_keep)

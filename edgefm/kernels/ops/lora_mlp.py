@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..select import implementation
 from .frozen import Frozen, Layer
-from .lora import arranged, cast, checked, drawn
+from .lora import arranged, cast, checked, drawn, wants_gradient
 
 ACTIVATIONS = ("gelu", "silu", "swiglu", "glu")
 
@@ -59,7 +59,8 @@ def lora_mlp(
     base1, base2 = checked(weight1, x.shape[-1], b1.shape[1], a1, b1), checked(weight2, hidden, b2.shape[1], a2, b2)
     first = (base1.weight, list(base1.state), base1.block, base1.nested_block, bias1, a1, b1)
     second = (base2.weight, list(base2.state), base2.block, base2.nested_block, bias2, a2, b2)
-    y, *_ = _mlp(rows, *first, *second, index, drawn(seed, x, dropout_p), scale, dropout_p, activation)
+    keep = wants_gradient(x, a1, b1, a2, b2)
+    y, *_ = _mlp(rows, *first, *second, index, drawn(seed, x, dropout_p), scale, dropout_p, activation, keep)
     return y.view(*x.shape[:-1], b2.shape[1])
 
 
@@ -85,16 +86,21 @@ def _mlp(
     scale: float,
     p: float,
     activation: str,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     fc1 = Layer(Frozen(weight1, tuple(state1), block1, nested_block1), bias1, a1, b1)
     fc2 = Layer(Frozen(weight2, tuple(state2), block2, nested_block2), bias2, a2, b2)
-    return implementation("lora", x.device).mlp(x, fc1, fc2, index, seed, scale, p, activation)
+    module = implementation("lora", x.device, None if keep else (x, (fc1, fc2), index, p))
+    y, z, u1, u2 = module.mlp(x, fc1, fc2, index, seed, scale, p, activation)
+    return (y, z, u1, u2) if keep else (y, x.new_empty(0), x.new_empty(0), x.new_empty(0))
 
 
 @_mlp.register_fake
 def _(x, weight1, state1, block1, nested_block1, bias1, a1, b1, weight2, state2, block2, nested_block2, bias2, a2, b2, index,
-      seed, scale, p, activation):  # fmt: skip
+      seed, scale, p, activation, keep):  # fmt: skip
     rows = x.shape[0]
+    if not keep:
+        return x.new_empty(rows, b2.shape[1]), x.new_empty(0), x.new_empty(0), x.new_empty(0)
     z, u1 = x.new_empty(rows, b1.shape[1]), x.new_empty(rows, a1.shape[0] * a1.shape[1])
     return x.new_empty(rows, b2.shape[1]), z, u1, x.new_empty(rows, a2.shape[0] * a2.shape[1])
 
@@ -140,7 +146,7 @@ def _(g, x, z, u1, u2, weight1, state1, block1, nested_block1, a1, b1, weight2, 
 
 def _keep(ctx, inputs, output):
     x, weight1, state1, ctx.block1, ctx.nested1, _, a1, b1, weight2, state2, ctx.block2, ctx.nested2, _, a2, b2, *rest = inputs
-    index, seed, ctx.scale, ctx.p, ctx.activation = rest
+    index, seed, ctx.scale, ctx.p, ctx.activation, _ = rest
     _, *saved = output
     ctx.mark_non_differentiable(*saved)
     ctx.set_materialize_grads(False)
@@ -154,13 +160,13 @@ def _gradient(ctx, g, *_):
     need_x = ctx.needs_input_grad[0]
     none1, none2 = [None] * len(state1), [None] * len(state2)
     if g is None:
-        return (None, None, none1, *[None] * 6, none2, *[None] * 10)
+        return (None, None, none1, *[None] * 6, none2, *[None] * 11)
     dx, da1, db1, da2, db2 = _mlp_backward(
         g, x, z, u1, u2, weight1, state1, ctx.block1, ctx.nested1, a1, b1, weight2, state2, ctx.block2, ctx.nested2, a2, b2,
         index, seed, ctx.scale, ctx.p, ctx.activation, need_x,
     )  # fmt: skip
     first = (dx if need_x else None, None, none1, None, None, None, da1, db1)
-    return (*first, None, none2, None, None, None, da2, db2, *[None] * 5)
+    return (*first, None, none2, None, None, None, da2, db2, *[None] * 6)
 
 
 _mlp.register_autograd(_gradient, setup_context=_keep)

@@ -20,10 +20,12 @@ def forward(
     cls_row: Tensor,
     importance: Tensor,
 ) -> None:
-    """Fill out `[B, H, N, D]` and lse; cls_row and importance `[B, H, N]` unless they are empty."""
+    """Fill out `[B, H, N, D]`; lse, cls_row and importance `[B, H, N]` unless they are empty."""
     scores = _scores(q, k, bias, scale, lse.dtype)
-    lse.copy_(scores.logsumexp(-1))
-    p = _map(scores, lse)
+    found = scores.logsumexp(-1)
+    p = _map(scores, found)
+    if lse.numel():
+        lse.copy_(found)
     out.copy_(p @ v.to(p.dtype))
     if cls_row.numel():
         cls_row.copy_(p[:, :, 0])

@@ -82,8 +82,9 @@ def forward(
     cls_row: Tensor,
     importance: Tensor,
 ) -> None:
-    """Fill out `[B, H, N, D]` and lse; cls_row and importance `[B, H, N]` unless they are empty."""
+    """Fill out `[B, H, N, D]`; lse, cls_row and importance `[B, H, N]` unless they are empty."""
     q, k, v = readable(q), readable(k), readable(v)
+    lse = lse if lse.numel() else lse.new_empty(q.shape[:3])  # the kernels need it in any case
     answer, (padded, lines) = writable(out), bias_lines(bias, q)
     n, heads = q.shape[2], q.shape[1]
     with on(q):

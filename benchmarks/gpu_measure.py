@@ -1,0 +1,199 @@
+"""How every GPU benchmark here measures: contenders in turn by CUDA events, the second-level cache overwritten before each.
+
+Not a benchmark: it makes no claim and names no peer. `measure.py` does it for processors. Without a card each call runs once,
+to see that it runs: a dry run, whose times mean nothing and which reaches no goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import measure  # noqa: F401  puts the checkout on the path
+import torch
+
+from edgefm.bench.latency import Timing, timed, timing
+
+CACHE = 256 << 20  # bytes written before each call: five times the largest second-level cache
+SIDE = 8192  # of the square product that measures the card's rate
+Call = Callable[[], object]
+
+
+class Clock:
+    """Milliseconds of calls that take turns: `runs` rounds of all, or as many as fit into `seconds`.
+
+    pause: ticks of the card's clock that it waits before each call, so that launching is not in the time.
+    """
+
+    def __init__(self, device: str, runs: int = 1, *, seconds: float = 0.0, pause: int = 0) -> None:
+        self.card, self.pause = device == "cuda", pause
+        if self.card and not torch.cuda.is_available():
+            sys.exit("there is no NVIDIA card here: --device cpu is a dry run")
+        self.runs, self.seconds = (runs, seconds) if self.card else (1, 0.0)
+        self.cache = torch.empty(CACHE, dtype=torch.uint8, device=device) if self.card else None
+
+    def times(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
+        """Each call's time as Python launches it; three runs of each come before."""
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        for call in calls.values():
+            for _ in range(3 if self.card else 0):
+                call()
+        rounds, end = 0, time.perf_counter() + self.seconds
+        while calls and (rounds < self.runs or time.perf_counter() < end):
+            for name, call in calls.items():
+                taken[name].append(self._once(call))
+            rounds += 1
+        return {name: timing(each) for name, each in taken.items()}
+
+    def alone(self, calls: Mapping[str, Call]) -> tuple[dict[str, Timing], dict[str, str]]:
+        """The card's own time, each call replayed from a CUDA graph; and why a call cannot be captured in one."""
+        graphs: dict[str, Call] = {}
+        refused: dict[str, str] = {}
+        for name, call in calls.items() if self.card else ():
+            try:
+                graphs[name] = _captured(call)
+            except Exception as error:
+                torch.cuda.synchronize()
+                refused[name] = why(error)
+        return self.times(graphs), refused
+
+    def _once(self, call: Call) -> float:
+        if self.cache is None:
+            return timed(call)()
+        self.cache.zero_()
+        if self.pause:
+            torch.cuda._sleep(self.pause)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end)
+
+
+def _captured(call: Call) -> Call:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def why(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+class Rates(NamedTuple):
+    """What this card does, measured in the same run: bytes/s of a copy, read and written, operations/s of a matrix product."""
+
+    bytes: float
+    operations: float
+
+
+def rates(clock: Clock, dtype: torch.dtype = torch.bfloat16) -> Rates | None:
+    """The card's rates, the product in `dtype`; None without a card."""
+    if not clock.card:
+        return None
+    source = torch.empty(1 << 29, dtype=torch.uint8, device="cuda")
+    target, square = torch.empty_like(source), torch.randn(SIDE, SIDE, device="cuda", dtype=dtype)
+    took = clock.times({"copy": lambda: target.copy_(source), "product": lambda: square @ square})
+    return Rates(2e3 * source.nbytes / took["copy"].p50, 2e3 * SIDE**3 / took["product"].p50)
+
+
+def options(document: str, quick: str) -> argparse.ArgumentParser:
+    """The options that all scripts share; `quick`: what is left out."""
+    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run on tiny shapes")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no row after these")
+    parser.add_argument("--out", type=Path, help="a JSON file, written after each row")
+    return parser
+
+
+class Run:
+    """One run of a script: its clock, the card's rates, until when, what was reached, what there was no time for.
+
+    Written after each row: time on a card may end at any moment.
+    """
+
+    def __init__(self, asked: argparse.Namespace, clock: Clock, dtype: torch.dtype = torch.bfloat16) -> None:
+        self.card, self.clock, self.out = asked.device == "cuda", clock, asked.out
+        self.end = time.monotonic() + 60 * asked.minutes
+        self.rate = rates(clock, dtype)
+        self.goals: list[dict[str, Any]] = []
+        self.not_measured: list[str] = []
+        self.rows: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {
+            "script": f"benchmarks/{Path(sys.argv[0]).name}",
+            "options": [f"--{name.replace('_', '-')}" for name, value in vars(asked).items() if value is True],
+            **_machine(self.card),
+            "rates": None if self.rate is None else self.rate._asdict(),
+        }
+
+    def on(self, row: str) -> bool:
+        """Whether there is time for `row`; if not, it is noted."""
+        if time.monotonic() < self.end:
+            return True
+        self.not_measured.append(row)
+        return False
+
+    def goal(
+        self,
+        row: str,
+        over: str,
+        at_least: float,
+        called: Mapping[str, Timing],
+        alone: Mapping[str, Timing],
+        ours: str = "EdgeFM",
+    ) -> None:
+        """Note how many times as fast as the peer `over` EdgeFM is, as called and on the card alone, where both were measured.
+
+        It is met if each ratio reaches `at_least`; None where nothing was measured."""
+        pairs = {"as called": called, "on the card": alone} if self.card else {}
+        ratios = {kind: times[over].p50 / times[ours].p50 for kind, times in pairs.items() if over in times and ours in times}
+        met = all(ratio >= at_least for ratio in ratios.values()) if ratios else None
+        rounded = {kind: round(ratio, 3) for kind, ratio in ratios.items()}
+        self.goals.append({"row": row, "over": over, "at_least": at_least, "ratios": rounded, "met": met})
+
+    def roofline(self, moved: float, operations: float, ours: Timing | None) -> dict[str, float]:
+        """Bytes that must move and operations that must be done; on a card the milliseconds that the slower of the two takes
+        at its rates, and the share of that which `ours` reaches. Williams et al. 2009."""
+        found: dict[str, float] = {"bytes": moved, "operations": operations}
+        if self.rate is None:
+            return found
+        found["ms"] = float(f"{1e3 * max(moved / self.rate.bytes, operations / self.rate.operations):.4g}")
+        return found if ours is None else found | {"share": round(found["ms"] / ours.p50, 4)}
+
+    def save(self, **rows: Any) -> None:
+        """Write the file, with the rows so far; no file while there is none."""
+        self.rows |= rows
+        if self.out is not None and self.rows:
+            found = {**self.facts, **self.rows, "goals": self.goals, "not_measured": self.not_measured}
+            self.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _machine(card: bool) -> dict[str, Any]:
+    """The card and the versions of what computes."""
+    versions: dict[str, Any] = {"torch": torch.__version__}
+    for name in ("triton", "bitsandbytes", "peft"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    if not card:
+        return {"device": "none: a dry run on the processor", **versions}
+    major, minor = torch.cuda.get_device_capability()
+    facts = {"device": torch.cuda.get_device_name(), "compute_capability": f"{major}.{minor}", "cuda": torch.version.cuda}
+    return facts | versions
