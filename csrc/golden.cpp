@@ -15,7 +15,7 @@ namespace {
 struct Bounds {
     double probability, cosine;
 };
-constexpr Bounds kExact = {1e-3, 0.0}, kOwn = {0.05, 0.99}, kGross = {0.25, 0.9};
+constexpr Bounds kExact = {1e-3, 0.0}, kOwn = {0.01, 0.999}, kGross = {0.25, 0.9};
 
 Npy array(const Bundle& bundle, const std::string& member) {
     const Bundle::View view = bundle.view(member);

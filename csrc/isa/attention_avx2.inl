@@ -6,6 +6,7 @@ namespace {
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
 constexpr int kLanes = 8, kVectors = 2;
+constexpr bool kRoundsOnce = true;
 
 inline Ints splat(int32_t x) {
     return (Ints)_mm256_set1_epi32(x);
@@ -21,9 +22,6 @@ inline void store_part(float* p, Floats v, int) {
 }
 inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm256_fmadd_ps(a, b, c);
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
 }
 inline Floats maximum(Floats a, Floats b) {
     return _mm256_max_ps(a, b);

@@ -14,6 +14,7 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint8_t Code;
 constexpr int kLanes = 16, kCodes = 4, kVectors = 4;
+constexpr bool kRoundsOnce = true;
 constexpr int kQueryOffset = 128, kProbabilityOffset = 0, kOnes = 0x01010101;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
@@ -39,9 +40,6 @@ inline void store_codes(Code* p, Ints v) {
 }
 inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm512_fmadd_ps(a, b, c);
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
 }
 inline Floats maximum(Floats a, Floats b) {
     return _mm512_max_ps(a, b);

@@ -13,6 +13,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int8_t Code;
 constexpr int kLanes = 4, kCodes = 4, kVectors = 4;
+constexpr bool kRoundsOnce = true;
 constexpr int kQueryOffset = 0, kProbabilityOffset = -128, kOnes = 0x01010101;
 
 inline Ints dot(Ints sum, Ints x, Ints y) {
@@ -37,9 +38,6 @@ inline void store_codes(Code* p, Ints v) {
 }
 inline Floats fused(Floats a, Floats b, Floats c) {
     return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
 }
 // Of a number and NaN the number, as in SSE if NaN comes first: exp wants it (attention_exp.inl).
 inline Floats maximum(Floats a, Floats b) {

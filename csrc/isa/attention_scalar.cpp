@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "kernels/attention.h"
+#include "kernels/exp_numbers.inl"
+#include "kernels/fused.inl"
 
 namespace edgefm {
 namespace {
@@ -98,28 +100,23 @@ float from_bits(int32_t bits) {
     return x;
 }
 
-float power_of_two(float f) {
-    const float t = f * 0.693147181f, t2 = t * t;
-    return ((1.0f + t) + t2 * (0.5f + t * (1.0f / 6.0f))) + t2 * t2 * ((1.0f / 24.0f) + t * (1.0f / 120.0f));
-}
-
 // The codes of P in place of a row of scores, as kernels/attention_exp.inl has them: with x = s rate = n + f,
 // 255 exp(scale (s - m)) = 255 2^(whole - m rate) 2^f 2^(n - whole), whole the integer next to m rate, a polynomial for 2^f.
 void to_codes(float* scores, int tokens, float most, float rate) {
-    constexpr float kMagic = 12582912.0f + 127.0f, k2To23 = 8388608.0f;  // leave integers in a sum's last bits
-    if (most * rate > 256.0f || most * rate < -256.0f) {
+    constexpr float k2To23 = 8388608.0f;  // leaves an integer in a sum's last bits
+    if (most * rate > kLargestTop || most * rate < -kLargestTop) {
         for (int t = 0; t < tokens; ++t) scores[t] -= most;
         most = 0.0f;
     }
     const float top = most * rate, whole = std::rint(top), scale = 255.0f * power_of_two(whole - top);
     const float least = (top - 126.0f) / rate, shift = kMagic - whole;
-    const float c1 = scale * 0x1.62f5fap-1f, c2 = scale * 0x1.f00c4ep-3f, c3 = scale * 0x1.c2a218p-5f;
+    const float c1 = scale * kExp1, c2 = scale * kExp2, c3 = scale * kExp3;
     for (int t = 0; t < tokens; ++t) {
         const float s = scores[t] > least ? scores[t] : least;
-        const float shifted = std::fma(s, rate, shift), f = std::fma(s, rate, shift - shifted);
-        const float e = std::fma(f, std::fma(f, std::fma(f, c3, c2), c1), scale);
+        const float shifted = fused_float(s, rate, shift), f = fused_float(s, rate, shift - shifted);
+        const float e = fused_float(f, fused_float(f, fused_float(f, c3, c2), c1), scale);
         const float power = from_bits(static_cast<int32_t>(static_cast<uint32_t>(bits_of(shifted)) << 23));
-        scores[t] = static_cast<float>(bits_of(std::fma(e, power, k2To23)) & 255);
+        scores[t] = static_cast<float>(bits_of(fused_float(e, power, k2To23)) & 255);
     }
 }
 

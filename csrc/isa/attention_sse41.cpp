@@ -3,7 +3,6 @@
 
 #include <smmintrin.h>
 
-#include <cmath>
 #include <type_traits>
 
 #include "kernels/attention.h"
@@ -15,6 +14,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef int16_t Code;
 constexpr int kLanes = 4, kCodes = 2, kVectors = 2;
+constexpr bool kRoundsOnce = false;
 constexpr int kQueryOffset = 0, kProbabilityOffset = 0, kOnes = 0x00010001;
 
 }  // namespace
@@ -42,9 +42,6 @@ inline void store_part(float* p, Floats v, int) {
 }
 inline void store_codes(Code* p, Ints v) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32((__m128i)v, (__m128i)v));
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return a * b + c;
 }
 inline Floats maximum(Floats a, Floats b) {
     return _mm_max_ps(a, b);

@@ -42,9 +42,6 @@ inline Ints load_ints(const int32_t* p) {
 inline Floats fused(Floats a, Floats b, Floats c) {
     return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
-}
 inline Floats minimum(Floats a, Floats b) {
     return (Floats)vminq_f32((float32x4_t)a, (float32x4_t)b);
 }

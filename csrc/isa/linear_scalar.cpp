@@ -4,12 +4,14 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/fused.inl"
 #include "kernels/linear.h"
 
 namespace edgefm {
 namespace {
 
 // Vectors of one lane, for the activations.
+constexpr bool kRoundsOnce = true;
 typedef float Floats __attribute__((vector_size(4)));
 typedef int32_t Ints __attribute__((vector_size(4)));
 
@@ -17,10 +19,7 @@ inline Floats splat_float(float x) {
     return Floats{x};
 }
 inline Floats fused(Floats a, Floats b, Floats c) {
-    return Floats{std::fma(a[0], b[0], c[0])};
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
+    return Floats{fused_float(a[0], b[0], c[0])};
 }
 inline Floats minimum(Floats a, Floats b) {
     return a[0] < b[0] ? a : b;
@@ -140,7 +139,7 @@ void layernorm(const LayerNorm& call) {
         const float rise = 1.0f / std::sqrt(squares / static_cast<float>(k) + call.eps) + squares * 0.0f;
         const auto value = [&](int i) {
             const float normal = (x[i] - mean) * rise, beta = call.beta == nullptr ? 0.0f : call.beta[i];
-            return call.gamma == nullptr ? normal + beta : std::fma(normal, call.gamma[i], beta);
+            return call.gamma == nullptr ? normal + beta : fused_float(normal, call.gamma[i], beta);
         };
         if (call.codes.code != nullptr) {
             float largest = 0.0f;
@@ -179,10 +178,10 @@ void linear_int8(const LinearInt8& call) {
         }
         const auto before = [&](int n) {
             const float total = static_cast<float>(product(code, w, n)) * scale;
-            const float value = std::fma(total, w.scale[n], w.bias == nullptr ? 0.0f : w.bias[n]);
+            const float value = fused_float(total, w.scale[n], w.bias == nullptr ? 0.0f : w.bias[n]);
             if (adapter == nullptr) return value;
             const float low = static_cast<float>(product(low_code, adapter->b, n)) * low_scale;
-            return std::fma(low, adapter->b.scale[n], value);
+            return fused_float(low, adapter->b.scale[n], value);
         };
         finish(call.after, row, w.n, before, call.y + row * call.y_stride);
     }
@@ -196,7 +195,7 @@ void linear_fp32(const LinearFp32& call) {
             const float* weight = w.weight + int64_t{n / kColumns} * w.k * kColumns + n % kColumns;
             if (call.same_bits) {
                 float total = w.bias == nullptr ? 0.0f : w.bias[n];
-                for (int k = 0; k < w.k; ++k) total = std::fma(x[k], weight[int64_t{k} * kColumns], total);
+                for (int k = 0; k < w.k; ++k) total = fused_float(x[k], weight[int64_t{k} * kColumns], total);
                 return total;
             }
             double total = w.bias == nullptr ? 0.0 : w.bias[n];

@@ -3,8 +3,6 @@
 
 #include <smmintrin.h>
 
-#include <cmath>
-
 #include "kernels/linear.h"
 
 namespace edgefm {
@@ -48,9 +46,6 @@ inline void store_part(float* p, Floats v, int count) {
 }
 inline Ints load_ints(const int32_t* p) {
     return (Ints)_mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-}
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return a * b + c;
 }
 inline Floats minimum(Floats a, Floats b) {
     return _mm_min_ps(a, b);

@@ -38,9 +38,6 @@ inline Ints load_ints(const int32_t* p) {
 inline Floats fused(Floats a, Floats b, Floats c) {
     return _mm256_fmadd_ps(a, b, c);
 }
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-    return fused(a, b, c);
-}
 inline Floats minimum(Floats a, Floats b) {
     return _mm256_min_ps(a, b);
 }

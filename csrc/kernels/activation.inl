@@ -2,6 +2,8 @@
 // namespace, so that no other unit can be linked to this unit's instructions.
 #pragma once
 
+#include "rounding.inl"
+
 namespace edgefm {
 namespace {
 
@@ -18,41 +20,42 @@ constexpr float kGeluTanh[] = {0.1413785070180893f,   -0.07036592811346054f,   0
                                0.005713610909879208f, -0.0030616119038313627f, 0.0026841203216463327f, -0.0020369156263768673f,
                                0.0006248081335797906f};
 
-// `once`: in one rounding, the same bits on every instruction set; else as it is quickest.
-template <bool once>
+// `same_bits`: on every instruction set, so in one rounding; else as it is quickest.
+template <bool same_bits>
 inline Floats step(Floats a, Floats b, Floats c) {
-    return once ? fused(a, b, c) : multiply_add(a, b, c);
+    return same_bits ? fused(a, b, c) : multiply_add(a, b, c);
 }
 
-template <bool once>
+template <bool same_bits>
 inline Floats gelu(Floats x, const float* p) {
-    const Floats u = minimum(splat_float(5.0f), absolute(x)), s = step<once>(u * u, splat_float(0.08f), splat_float(-1.0f));
+    const Floats u = minimum(splat_float(5.0f), absolute(x)),
+                 s = step<same_bits>(u * u, splat_float(0.08f), splat_float(-1.0f));
     Floats value = splat_float(p[12]);
 #pragma GCC unroll 12
-    for (int i = 11; i >= 0; --i) value = step<once>(value, s, splat_float(p[i]));
-    return step<once>(u, step<once>(u, value, splat_float(-0.5f)), maximum(splat_float(0.0f), x));
+    for (int i = 11; i >= 0; --i) value = step<same_bits>(value, s, splat_float(p[i]));
+    return step<same_bits>(u, step<same_bits>(u, value, splat_float(-0.5f)), maximum(splat_float(0.0f), x));
 }
 
 // x / (1 + exp(-x)), with x of -87 at least, where it is no more than 1e-36. exp as 2^n exp(r), |r| <= ln(2) / 2, by Cody and
 // Waite's two-part ln(2) and Taylor's terms to r^7.
-template <bool once>
+template <bool same_bits>
 inline Floats silu(Floats x) {
     const Floats top = maximum(splat_float(-87.0f), x), a = maximum(splat_float(-87.0f), splat_float(0.0f) - top);
     const Ints n = round(a * splat_float(1.44269504f));
     const Floats whole = to_floats(n);
-    const Floats r = step<once>(whole, splat_float(2.12194440e-4f), step<once>(whole, splat_float(-0.693359375f), a));
+    const Floats r = step<same_bits>(whole, splat_float(2.12194440e-4f), step<same_bits>(whole, splat_float(-0.693359375f), a));
     Floats e = splat_float(1.0f / 5040.0f);
     const float terms[] = {1.0f, 1.0f, 1.0f / 2.0f, 1.0f / 6.0f, 1.0f / 24.0f, 1.0f / 120.0f, 1.0f / 720.0f};
 #pragma GCC unroll 7
-    for (int i = 6; i >= 0; --i) e = step<once>(e, r, splat_float(terms[i]));
+    for (int i = 6; i >= 0; --i) e = step<same_bits>(e, r, splat_float(terms[i]));
     return top / (splat_float(1.0f) + (Floats)((Ints)e + (n << 23)));
 }
 
-template <Activation kind, bool once>
+template <Activation kind, bool same_bits>
 inline Floats activate(Floats x) {
-    if constexpr (kind == Activation::gelu) return gelu<once>(x, kGelu);
-    if constexpr (kind == Activation::gelu_tanh) return gelu<once>(x, kGeluTanh);
-    if constexpr (kind == Activation::swiglu) return silu<once>(x);
+    if constexpr (kind == Activation::gelu) return gelu<same_bits>(x, kGelu);
+    if constexpr (kind == Activation::gelu_tanh) return gelu<same_bits>(x, kGeluTanh);
+    if constexpr (kind == Activation::swiglu) return silu<same_bits>(x);
     return x;
 }
 

@@ -3,23 +3,15 @@
 #pragma once
 
 #include "attention_numbers.inl"
+#include "exp_numbers.inl"
 
 namespace edgefm {
 namespace {
 
-constexpr float kMagic = 12582912.0f + 127.0f;  // so that the last bits are the exponent of 2^n
 constexpr int32_t kCodeBits = 0x4b000000;  // of 2^23: added to a number below it, leaves that as an integer in the last bits
 
-// 2^f for |f| <= 1/2, to 3e-6: of its own, for the C library's may depend on the processor.
-inline float power_of_two(float f) {
-    const float t = f * 0.693147181f, t2 = t * t;
-    return ((1.0f + t) + t2 * (0.5f + t * (1.0f / 6.0f))) + t2 * t2 * ((1.0f / 24.0f) + t * (1.0f / 120.0f));
-}
-
 // 255 exp(scale (s - m)) as a code. x = s rate with rate = scale log2(e) needs no difference s - m: its integer part is taken
-// from the sum, and the rest of m rate is in the coefficients. A much larger m rate would leave no room for it.
-constexpr float kLargestTop = 256.0f;
-
+// from the sum, and the rest of m rate is in the coefficients.
 struct CodeRates {
     Floats least, rate, shift, c0, c1, c2, c3;
 
@@ -29,9 +21,9 @@ struct CodeRates {
         rate = splat_float(rate_);
         shift = splat_float(kMagic - whole);
         c0 = splat_float(scale);
-        c1 = splat_float(scale * 0x1.62f5fap-1f);  // error 1.0e-4, a fortieth of a code
-        c2 = splat_float(scale * 0x1.f00c4ep-3f);
-        c3 = splat_float(scale * 0x1.c2a218p-5f);
+        c1 = splat_float(scale * kExp1);
+        c2 = splat_float(scale * kExp2);
+        c3 = splat_float(scale * kExp3);
     }
 };
 
@@ -44,7 +36,8 @@ EDGEFM_INLINE Ints code_of(Floats score, const CodeRates& r) {
     e = fused(f, e, r.c1);
     e = fused(f, e, r.c0);
     const Floats power = reinterpret_cast<Floats>(reinterpret_cast<Ints>(shifted) << 23);
-    return reinterpret_cast<Ints>(fused(e, power, splat_float(8388608.0f)));
+    // The product with a power of two is exact: rounded once or twice is the same.
+    return reinterpret_cast<Ints>(multiply_add(e, power, splat_float(8388608.0f)));
 }
 
 // exp(scale below) with an error of 1.1e-7, for below <= 0; 2^-126 where it would be less, NaN for NaN.

@@ -11,8 +11,10 @@
 //   load_part, store_part   the first lanes of a vector
 //   maximum              of NaN and a number, the second
 //   splat, splat_float, round (to even)
-//   multiply_add, fused  a b + c as it is quickest; in one rounding, the same bits on every instruction set
+//   fused                a b + c in one rounding, and kRoundsOnce: rounding.inl
 #pragma once
+
+#include "rounding.inl"
 
 #define EDGEFM_INLINE inline __attribute__((always_inline))
 

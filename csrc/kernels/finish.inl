@@ -11,7 +11,7 @@ constexpr int kStrip = 2 * kColumns;  // columns of a strip of weights: a gate a
 
 // The values before the activation, of a strip's rows: of int8 sums ...
 struct Int8Sums {
-    static constexpr bool kOnce = true;
+    static constexpr bool kSameBits = true;
     const int32_t* sums;  // [rows][kStrip]
     const float* row_scale;
     const float *scale, *bias;  // of the strip's columns; bias may be null
@@ -41,9 +41,9 @@ struct Int8Sums {
     };
 };
 
-// ... and of float sums, which have the bias already.
+// ... and of float sums, which have the bias already, and are activated as it is quickest.
 struct Fp32Sums {
-    static constexpr bool kOnce = false;
+    static constexpr bool kSameBits = false;
     const float* sums;
 
     struct Column {
@@ -73,7 +73,7 @@ inline void finish_lanes(const Target& to, const Sums& sums, int c, int lanes) {
         to.after.residual == nullptr ? nullptr : to.after.residual + to.row * to.after.residual_stride + column;
     float* y = to.y + column;
     for (int r = 0; r < to.rows; ++r, y += to.stride) {
-        Floats v = activate<kind, Sums::kOnce>(gate(r));
+        Floats v = activate<kind, Sums::kSameBits>(gate(r));
         if constexpr (kind == Activation::swiglu) v *= value(r);
         if (gamma != nullptr) v *= whole ? load(gamma) : load_part(gamma, lanes);
         if (residual != nullptr) {

@@ -64,12 +64,11 @@ __attribute__((noinline)) void float_tile(const float* x, int64_t stride, const 
 
 typedef void FloatTile(const float*, int64_t, const float*, const float*, int, const float*, float*);
 
-template <typename>
+template <bool same_bits, typename>
 struct FloatTiles;
-template <int... R>
-struct FloatTiles<Heights<R...>> {
-    static constexpr FloatTile* of[] = {nullptr, float_tile<R, kRoundsOnce>...};
-    static constexpr FloatTile* same_bits[] = {nullptr, float_tile<R, true>...};
+template <bool same_bits, int... R>
+struct FloatTiles<same_bits, Heights<R...>> {
+    static constexpr FloatTile* of[] = {nullptr, float_tile<R, same_bits>...};
 };
 
 // Adds to sums[rows][kStrip] the product of x, at `first`, with the weights of k from `first` to `last`, columns from `column`
@@ -86,7 +85,7 @@ inline void float_product(const float* x, int64_t stride, int rows, const Fp32We
         const int64_t after = int64_t{last} * kColumns + tile / 2 * (k / 4 * 16);
         const int64_t from = (c / kColumns + tile % 2) * block + after;
         const bool more = tile / 2 * (k / 4) < k && from + k / 4 * 16 <= end / kColumns * block;
-        (same_bits ? FloatTiles<AllHeights>::same_bits : FloatTiles<AllHeights>::of)[rows](
+        (same_bits ? FloatTiles<true, AllHeights>::of : FloatTiles<kRoundsOnce, AllHeights>::of)[rows](
             x, stride, w0, w1, k, more ? w.weight + from : w0, sums + c - column);
     }
 }

@@ -57,8 +57,8 @@ def older(
         A record per variant and cap: `name`, such as "openvino-int8 capped to AVX2"; `variant`, `cap`; `images`, how many were
         asked; `largest_difference` from the same variant uncapped (see `statement.difference`); `flips`, how many of them it
         decides otherwise, None for an embedding; `beyond`, see above, None where all were asked and for an embedding;
-        `wrong`, how it contradicts the golden outputs, or ""; `passed`, False where it runs in fp32 and differs by more than
-        `parity.LIMIT`. And by name why others cannot run under a cap.
+        `wrong`, how it contradicts the golden outputs, or ""; `passed`, False where it runs in fp32 or on the native engine,
+        and differs by more than `parity.LIMIT`. And by name why others cannot run under a cap.
 
     Raises:
         InputError: a process has ended. ImageError, ParityError: as `answers.collect`.
@@ -143,7 +143,7 @@ def _compared(
         embedding=None if own.embedding is None else own.embedding[asked],
         cosine=None,
     )
-    exact = own.contender.precision == "fp32"
+    exact = own.contender.precision == "fp32" or own.contender.name.startswith("native")
     records = []
     for cap, each in zip(capped, answers, strict=True):
         largest = difference(each, before)

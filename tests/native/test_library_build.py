@@ -29,6 +29,11 @@ def test_units_without_flags_of_their_own_hold_no_newer_instruction(units):
         assert found == [], f"{path.name}: {found[:3]}"
 
 
+def test_no_compiler_may_fuse_what_the_code_does_not(root):
+    """Its own rounding on each instruction set would be other bits."""
+    assert "-ffp-contract=off" in flags_of(root / "csrc" / "flags.txt")[0]
+
+
 def test_units_of_an_instruction_set_define_only_what_is_named_after_it(units):
     for path in (path for path, flags in units.items() if flags):
         lines = subprocess.run(["nm", "--defined-only", "-C", path], capture_output=True, text=True, check=True).stdout

@@ -50,7 +50,12 @@ def rounded_once(x: float, w: float, bias: float) -> np.float32:
 
 
 HALF = 2.0**-24  # of the last place of 1
+A, B = 1 + 2.0**-12, 1 - 2.0**-12 + 2.0**-24  # A B = 1 + 2^-36: beside the middle by less than a double beside 1 can tell
 NEAR_THE_MIDDLE = [
+    (A, B * HALF, 1.0), (-A, B * HALF, 1 + 2 * HALF), (A, -B * HALF, -1.0), (A, B * 2.0**-30, 2.0**-6 * (1 + 4 * HALF)),
+    (A * 2.0**-63, B * 2.0**-87, 2.0**-127), (-A * 2.0**-63, B * 2.0**-87, 2.0**-127 + 2.0**-149),
+    (A * 2.0**-63, B * 2.0**-87, 2.0**-140), (-A * 2.0**-63, B * 2.0**-87, 2.0**-126),
+    (A * 2.0**-63, B * 2.0**-87, -(2.0**-126)),
     (1.0, HALF, 1.0), (1.0, HALF, 1 + 2 * HALF), (1 + 2 * HALF, HALF, 1.0), (1 - HALF, HALF, 1.0),  # and just beside it
     (1 + 2 * HALF, HALF, 1 + 2 * HALF), (1 - HALF, HALF, 1 + 2 * HALF), (-1 - 2 * HALF, HALF, 1.0), (-1.0, HALF / 2, 1.0),
     (2.0**-60, 2.0**-60, HALF + 1), (2.0**-100, 2.0**-30, 1.0), (2.0**-100, -(2.0**-30), 1.0),
@@ -69,8 +74,9 @@ def test_product_and_sum_are_rounded_once_also_without_an_instruction_for_it(isa
         found = linear_fp32(isa, np.ones((1, 1), np.float32), Layer(w[:, None], bias), same_bits=True)[0]
         assert np.array_equal(found, [rounded_once(1.0, *each) for each in zip(w.tolist(), bias.tolist(), strict=True)])
         for i in range(len(x)):
-            found = linear_fp32(isa, x[i : i + 1, None], Layer(w[i : i + 1, None], bias[i : i + 1]), same_bits=True)
-            assert found[0, 0] == rounded_once(float(x[i]), float(w[i]), float(bias[i])), (x[i], w[i], bias[i])
+            alike = Layer(np.full((16, 1), w[i]), np.full(16, bias[i]))  # padding would be zeros, a case of their own
+            found = linear_fp32(isa, x[i : i + 1, None], alike, same_bits=True)
+            assert (found == rounded_once(float(x[i]), float(w[i]), float(bias[i]))).all(), (x[i], w[i], bias[i])
 
 
 @pytest.mark.parametrize("isa", HERE)

@@ -76,7 +76,9 @@ def test_what_follows_against_float64_of_the_same_codes(isa, activation):
 def test_gelu_is_right_to_a_millionth_everywhere(isa, activation):
     """Through a layer of one input: y = gelu(x), from far below to far above."""
     x = np.concatenate([np.linspace(-12, 12, 4001), [0, -0.0, 1e-30, 1e4, -1e4, 1e30, -1e30]]).astype(np.float32)[:, None]
-    y = linear_int8(quantize(isa, x), Layer(np.ones((1, 1), np.float32)), After(activation))
+    one = Layer(np.ones((1, 1), np.float32))
+    y, oracle = (linear_int8(quantize(each, x), one, After(activation)) for each in (isa, "scalar"))
+    assert np.array_equal(y, oracle)
     exact = activate(activation, x.astype(np.float64))
     assert (np.abs(y - exact) <= 1.2e-6 + 2e-7 * np.abs(exact)).all()
 
@@ -85,7 +87,8 @@ def test_gelu_is_right_to_a_millionth_everywhere(isa, activation):
 def test_silu_is_right_everywhere(isa):
     x = np.concatenate([np.linspace(-100, 100, 4001), [0, 1e-30, 1e4, -1e4, 1e30, -1e30]]).astype(np.float32)[:, None]
     linear = Layer(np.repeat([1.0, 0.0], 16).astype(np.float32)[:, None], np.repeat([0.0, 1.0], 16).astype(np.float32))
-    y = linear_int8(quantize(isa, x), linear, After("swiglu"))
+    y, oracle = (linear_int8(quantize(each, x), linear, After("swiglu")) for each in (isa, "scalar"))
+    assert np.array_equal(y, oracle)
     with np.errstate(over="ignore"):
         exact = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
     # exp(x) feels the last bit of x in proportion to x

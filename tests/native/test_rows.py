@@ -23,6 +23,7 @@ def hard_rows(k: int) -> np.ndarray:
     x[7, :: max(1, k // 5)] *= 50
     x[8] = np.arange(k) % 128 - 0.5
     x[8, 0] = 127
+    x[13] = (np.arange(k) % 128 - 0.5) * 0.0371
     x[9, 0], x[10, k // 2], x[11, k - 1] = np.nan, np.inf, -np.inf
     x[12, k - 1] = -np.nan
     return x
