@@ -1,0 +1,57 @@
+"""How much further from 1 a model's calibration slope b is than its reference's b_r, as |ln b|, with the interval of that loss.
+
+Not the slopes (`slope.py`), and not their draws (`intervals.py`).
+
+    |ln b| - |ln b_r| = max(min(d, e), min(-d, -e)),   d = ln b - ln b_r,   e = ln b + ln b_r
+
+The loss has a kink where b_r is 1, and there no bootstrap of the loss itself holds, however many images there are (Andrews
+2000): whichever way the reference happens to err, the other model looks less bad. So d and e, which have no kink, get an
+interval each, and the ends of the loss are those of d and e in the formula. A minimum is small where d or e is: two chances, so
+their intervals share the error, 1.25 % at each end of either for 2.5 % at each end of the loss (Bonferroni). That both minima
+have to be small asks for no more (Berger 1982).
+
+    d ± q,   q: the 97.5 % quantile of |d* - d| over the draws d*
+
+Symmetric, because with few errors ln b is skewed, and a percentile interval leans to the wrong side (Hall 1988).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .intervals import Drawn, Interval
+from .slope import off
+
+
+def slope_loss(own: Drawn, reference: Drawn, level: float = 0.95) -> Interval:
+    """The loss of a model with these slopes, from the same draws as its reference's; above 0 it is further from 1.
+
+    Args:
+        level: as `intervals.bootstrap_intervals` takes it: half of the rest lies on each side.
+
+    Returns:
+        Without ends where a slope is not a number, of all images or in more than 1 - level of the draws.
+    """
+    loss = off(own.value) - off(reference.value)
+    known = np.isfinite(own.drawn) & np.isfinite(reference.drawn)
+    undefined = int((~known).sum())
+    if not known.any() or not math.isfinite(loss) or undefined > (1 - level) * len(known):
+        return Interval(loss, math.nan, math.nan, undefined)
+    (d_low, d_high), (e_low, e_high) = (
+        _symmetric(
+            math.log(own.value) + sign * math.log(reference.value),
+            np.log(own.drawn[known]) + sign * np.log(reference.drawn[known]),
+            (1 + level) / 2,
+        )
+        for sign in (-1, 1)
+    )
+    low, high = max(min(d_low, e_low), min(-d_high, -e_high)), max(min(d_high, e_high), min(-d_low, -e_low))
+    return Interval(loss, low, high, undefined)
+
+
+def _symmetric(value: float, drawn: np.ndarray, level: float) -> tuple[float, float]:
+    """The ends around `value` that hold the share `level` of what was drawn, as far below as above."""
+    reach = float(np.quantile(np.abs(drawn - value), level))
+    return value - reach, value + reach
