@@ -6,6 +6,7 @@ The cluster bootstrap (Efron and Tibshirani 1993, chapters 8 and 13): whole pati
 there are, because two images of one patient are not two observations. The interval is the percentile interval, not BCa: BCa's
 corrections need the metric without each patient in turn, and break where a metric stands at its end (a sensitivity of 1, a
 share of flips of 0: the bias term is infinite there), which is where a good model stands. With hundreds of patients both agree.
+Of one number alone it is another: the calibration slope's loss (`slope_loss.py`).
 
 What no bootstrap can do: where every image was right, every draw is right too, and the interval has no width. And with few
 patients it is too narrow: with 20, an interval of 95 % holds the truth in about 93 of 100 cases.

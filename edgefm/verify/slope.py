@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 LEAST, MOST = 0.05, 20.0  # of b
 ERRORS = 3  # without which there is none; benchmarks/gate_errors.py, "rare"
 TINY = 1e-12
-STEPS, CLOSE = 50, 1e-9
+STEPS, CLOSE = 50, 1e-5  # of b: what Newton's step leaves is its square
 
 
 class Slope:
@@ -103,11 +103,6 @@ class Slope:
         q /= q.sum(axis=1, keepdims=True)
         mean = (q * logs).sum(axis=1)
         return float((self._true[rows] - mean).mean()), float(((q * logs**2).sum(axis=1) - mean**2).mean())
-
-
-def off(slope: float) -> float:
-    """|ln b|: how far a slope is from 1."""
-    return float(abs(np.log(slope)))
 
 
 def _sigmoid(x: Array) -> Array:

@@ -6,9 +6,9 @@ Not the slopes (`slope.py`), and not their draws (`intervals.py`).
 
 The loss has a kink where b_r is 1, and there no bootstrap of the loss itself holds, however many images there are (Andrews
 2000): whichever way the reference happens to err, the other model looks less bad. So d and e, which have no kink, get an
-interval each, and the ends of the loss are those of d and e in the formula. A minimum is small where d or e is: two chances, so
-their intervals share the error, 1.25 % at each end of either for 2.5 % at each end of the loss (Bonferroni). That both minima
-have to be small asks for no more (Berger 1982).
+interval each, and the loss lies between the least and the greatest of the formula at their ends. A minimum is small where d or
+e is: two chances, so they share the error, 1.25 % at each end of either for 2.5 % at each end of the loss (Bonferroni). That
+both minima have to be small asks for no more (Berger 1982).
 
     d ± q,   q: the 97.5 % quantile of |d* - d| over the draws d*
 
@@ -18,11 +18,11 @@ Symmetric, because with few errors ln b is skewed, and a percentile interval lea
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 
 from .intervals import Drawn, Interval
-from .slope import off
 
 
 def slope_loss(own: Drawn, reference: Drawn, level: float = 0.95) -> Interval:
@@ -34,21 +34,19 @@ def slope_loss(own: Drawn, reference: Drawn, level: float = 0.95) -> Interval:
     Returns:
         Without ends where a slope is not a number, of all images or in more than 1 - level of the draws.
     """
-    loss = off(own.value) - off(reference.value)
+    d, e = (math.log(own.value) + sign * math.log(reference.value) for sign in (-1, 1))
     known = np.isfinite(own.drawn) & np.isfinite(reference.drawn)
     undefined = int((~known).sum())
-    if not known.any() or not math.isfinite(loss) or undefined > (1 - level) * len(known):
-        return Interval(loss, math.nan, math.nan, undefined)
-    (d_low, d_high), (e_low, e_high) = (
-        _symmetric(
-            math.log(own.value) + sign * math.log(reference.value),
-            np.log(own.drawn[known]) + sign * np.log(reference.drawn[known]),
-            (1 + level) / 2,
-        )
-        for sign in (-1, 1)
-    )
-    low, high = max(min(d_low, e_low), min(-d_high, -e_high)), max(min(d_high, e_high), min(-d_low, -e_low))
-    return Interval(loss, low, high, undefined)
+    if not known.any() or math.isnan(d) or undefined > (1 - level) * len(known):
+        return Interval(_loss(d, e), math.nan, math.nan, undefined)
+    one, other = np.log(own.drawn[known]), np.log(reference.drawn[known])
+    ends = product(_symmetric(d, one - other, (1 + level) / 2), _symmetric(e, one + other, (1 + level) / 2))
+    losses = [_loss(*each) for each in ends]
+    return Interval(_loss(d, e), min(losses), max(losses), undefined)
+
+
+def _loss(d: float, e: float) -> float:
+    return max(min(d, e), min(-d, -e))
 
 
 def _symmetric(value: float, drawn: np.ndarray, level: float) -> tuple[float, float]:
