@@ -15,7 +15,8 @@ D = 2 Phi^-1(1 - errors / images). `rare`: exactly so many images are wrong, and
 e ~ N(0, 0.3^2), but never nearer to 0 than m / 10, so that it errs on the same ones. `own errors`: so many are wrong on
 average; the other model sees x + e, so that it errs on others, too. Both are multiplied such that they are calibrated, and as
 good as the reference. `too sure` and `not sure enough`: the other model's log odds are exp(margin) times too large, or too
-small; nominally 2.5 % of these pass.
+small; nominally 2.5 % of these pass. `patients of five`: as `own errors`, but five images are one patient's, whose x correlate
+by 0.8, so that they err together.
 
     python benchmarks/gate_errors.py [--patients 100 300 1000] [--simulations 1000] [--draws 1000]
 """
@@ -47,8 +48,9 @@ TASK, GATE = make_task("binary", ("well", "ill")), DEFAULTS["binary"]
 NORMAL = NormalDist()
 AT_MARGIN, EQUAL = ("auc", "sensitivity"), 0.05
 RARE = {300: (3, 8, 12, 24), 1000: (24, 100)}  # errors, by images
-NOISE = {"rare": 0.3, "own errors": 0.3}  # of the log odds, of x
+NOISE, OF_FIVE, ALIKE = 0.3, "patients of five", 0.8  # the noise is that of the log odds, or of x
 SURE = {"": 0, ", too sure": 1, ", not sure enough": -1}
+SLOPES = [*(name + how for name in ("rare", "own errors") for how in SURE), f"{OF_FIVE}, too sure"]
 MANY = 400_000  # images that tell how sure a model is
 AUC, SENSITIVITY = 0.96, 0.9  # the reference's
 DISTANCE = math.sqrt(2) * NORMAL.inv_cdf(AUC)
@@ -73,7 +75,7 @@ def main() -> None:
                     name: share(sum(each[name] for each in passed), len(passed)) for name in passed[0]
                 }
                 print(scenario, patients, found[scenario][str(patients)], flush=True)
-        for scenario, images in product([name + how for name in NOISE for how in SURE], RARE):
+        for scenario, images in product(SLOPES, RARE):
             for errors in RARE[images]:
                 one = partial(judged_rare, scenario, images, errors, options.draws)
                 words = list(pool.map(one, range(options.simulations), chunksize=20))
@@ -112,7 +114,8 @@ def judged_rare(scenario: str, images: int, errors: int, draws: int, seed: int) 
     name, comma, how = scenario.partition(",")
     reference, other = margins(name, images, errors, random)
     other = other * calibrated(name, images, errors) * math.exp(SURE[comma + how] * GATE.margins()["calibration_slope"])
-    truth, groups = np.arange(images) % 2, np.arange(images)
+    groups = np.arange(images) // (5 if name == OF_FIVE else 1)
+    truth = groups % 2
     both = slopes([1 / (1 + np.exp(-each * (2 * truth - 1))) for each in (reference, other)], truth)
     drawn = resampled(lambda rows: {name: each.of(rows) for name, each in both.items()}, groups, draws=draws, seed=seed)
     loss = slope_loss(drawn["other"], drawn["reference"])._asdict()
@@ -123,15 +126,17 @@ def judged_rare(scenario: str, images: int, errors: int, draws: int, seed: int) 
 def margins(scenario: str, images: int, errors: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The reference's log odds of the true labels, and the other model's, `[N]`."""
     missed = max(errors, 0.5) / images
-    half, spread = -NORMAL.inv_cdf(missed), NOISE[scenario]
-    if scenario == "own errors":
-        x = half + random.normal(size=images)
-        return 2 * half * x, 2 * half * (x + spread * random.normal(size=images))
+    half = -NORMAL.inv_cdf(missed)
+    if scenario != "rare":
+        x = random.normal(size=images)
+        if scenario == OF_FIVE:
+            x = math.sqrt(ALIKE) * np.repeat(random.normal(size=images // 5), 5) + math.sqrt(1 - ALIKE) * x
+        return 2 * half * (half + x), 2 * half * (half + x + NOISE * random.normal(size=images))
     wrong = np.zeros(images, bool)
     wrong[random.choice(images, errors, replace=False)] = True
     quantiles = np.where(wrong, missed, 1 - missed) * random.random(images) + np.where(wrong, 0, missed)
     m = 2 * half * (half + ndtri(quantiles))
-    noisy = m + spread * random.normal(size=images)
+    noisy = m + NOISE * random.normal(size=images)
     return m, np.where(wrong, np.minimum(noisy, 0.1 * m), np.maximum(noisy, 0.1 * m))
 
 
