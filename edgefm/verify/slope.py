@@ -14,9 +14,8 @@ It lives on errors. Where every image is right, surer is always better, and no f
 1984); of one or two errors it is those images' word. So with fewer than three b is not a number. Where answers are no better
 than chance it is at its lower bound: known to be as low as that, and a model so far off fails.
 
-With few errors its bootstrap interval is too narrow: of models too sure by just the margin, 2.5 % of which should pass, 18 %
-pass with 8 errors in 300 images, 14 % with 12 and 6 % with 24 (benchmarks/gate_errors.py, "too sure"). No equally good one of
-900 was refused.
+With few errors ln b is skewed, and its percentile interval, which reports show, lies too high. The gate takes another one, of
+how much further from 1 it is than the reference's: `slope_loss.py`.
 """
 
 from __future__ import annotations
