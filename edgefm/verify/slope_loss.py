@@ -15,7 +15,7 @@ both minima have to be small asks for no more (Berger 1982).
 Symmetric, because with few errors ln b is skewed, and a percentile interval leans to the wrong side (Hall 1988).
 
 By `benchmarks/gate_errors.py`, of models too sure or not sure enough by just the margin 0.3 to 4 % of 300 pass with 8 to 100
-errors in 300 and 1,000 images, where 2.5 % should. Of equally good ones at most 0.7 % are refused if they err on the same images;
+errors in 300 and 1,000 images, where 2.5 % should. Of equally good ones at most 0.7 % are refused if they err on the same ones;
 of those with errors of their own 18 % with 8 of them in 300 images, 9 % with 12, 0.3 % with 24. Too many pass yet where images
 of one patient err together: 6 % with 24 errors in 300 images, five of each patient and correlated by 0.8.
 """
