@@ -17,8 +17,9 @@ slope and cosine are no shares: their w is 1.
 The floor is what a loss that never happened to n patients may still be (Clopper and Pearson 1934, one-sided): where decisions
 did not change at all, every draw of the bootstrap says 0. Of a mean over classes it is the mean of the classes' floors.
 
-A calibration slope needs errors (`slope.py`). Where more than 5 % of the draws have too few, of the model or of its reference,
-it is not judged, and the verdict says so: neither passed nor failed. A model of which nothing is judged does not pass.
+How much further from 1 a calibration slope is has a kink, and an interval of its own kind (`slope_loss.py`). And a slope needs
+errors (`slope.py`): where more than 5 % of the draws have too few, of the model or of its reference, it is not judged, and the
+verdict says so: neither passed nor failed. A model of which nothing is judged does not pass.
 
 Not the intervals (`intervals.py`), and not the gate between int8 and fp32 of one model (`quantize/decide.py`).
 """

@@ -16,13 +16,14 @@ from .answers import Answers
 from .calibration import brier_parts, forecasts
 from .curves import SPECIFICITIES, roc, sensitivity_at, thinned
 from .embeddings import cka_interval, probe_right
-from .intervals import DRAWS, Interval, bootstrap_intervals
+from .intervals import DRAWS, Interval, interval, resampled
 from .metrics import knn_right
 from .operating import Operating
 from .paired import paired_tests
 from .parity import LIMIT, in_deviations
 from .scores import Scores, truth_of
-from .slope import Slope, off
+from .slope import Slope
+from .slope_loss import slope_loss
 
 Array = npt.NDArray[Any]
 Measure = Callable[[Array], Mapping[tuple[str, ...], float]]
@@ -48,7 +49,7 @@ def statements(
         `operating`: name to interval, as `operating.Operating` gives them; empty without labels and for an embedding.
         `calibration`: how far probabilities are from what came true, see `_calibration`; None where `operating` is empty.
         `calibration_slope`: interval, see `slope.py`; `slope_loss`: interval, how much further from 1 it is than the
-        reference's, as |ln b|; None where `operating` is empty, the loss also for the reference.
+        reference's, as |ln b|, see `slope_loss.py`; None where `operating` is empty, the loss also for the reference.
         `roc`: label to the points of its curve against the rest, `false_positive_rate` and `sensitivity`, at most 200, and
         `sensitivity_at`, of `SPECIFICITIES` in their order (see `curves.sensitivity_at`); of a binary task the positive
         label's; without labels it is empty, and a label without both kinds of image has no points and NaN.
@@ -69,15 +70,17 @@ def statements(
         for each, measure in zip(answers, measures):
             for path, value in measure(rows).items():
                 found[(each.contender.name, *path)] = value
-                if each is reference or path not in before:
-                    continue
-                if path[0] == "metrics":
+                if each is not reference and path[0] == "metrics" and path in before:
                     found[(each.contender.name, "difference", *path[1:])] = value - before[path]
-                elif path[0] == "calibration_slope":
-                    found[(each.contender.name, "slope_loss")] = off(value) - off(before[path])
         return found
 
-    intervals = bootstrap_intervals(everything, groups, draws=draws, seed=seed, level=LEVEL)
+    drawn = resampled(everything, groups, draws=draws, seed=seed)
+    intervals = {path: interval(value, column, LEVEL) for path, (value, column) in drawn.items()}
+    for each in answers:
+        if reference is None or each is reference or (each.contender.name, "calibration_slope") not in drawn:
+            continue
+        own, other = (drawn[model.contender.name, "calibration_slope"] for model in (each, reference))
+        intervals[each.contender.name, "slope_loss"] = slope_loss(own, other, LEVEL)
     return [
         _record(each, reference, intervals) | _beside(each, reference, labels) | {"cka": _cka(each, reference, groups, seed)}
         for each in answers
@@ -198,19 +201,19 @@ def _calibration(probabilities: Array, labels: Array, task: Task) -> dict[str, A
 
 
 def _record(each: Answers, reference: Answers | None, intervals: Mapping[tuple[str, ...], Interval]) -> dict[str, Any]:
-    mine = {path[1:]: interval._asdict() for path, interval in intervals.items() if path[0] == each.contender.name}
+    mine = {path[1:]: measured._asdict() for path, measured in intervals.items() if path[0] == each.contender.name}
     flips = mine.get(("flips",))
     by_label: dict[str, dict[str, Any]] = {}
-    for path, interval in mine.items():
+    for path, measured in mine.items():
         if path[0] == "labels":
-            by_label.setdefault(path[1], {})[path[2]] = interval
+            by_label.setdefault(path[1], {})[path[2]] = measured
     return {
         "name": each.contender.name,
         "precision": each.contender.precision,
         "reference": each is reference,
-        "metrics": {path[1]: interval for path, interval in mine.items() if path[0] == "metrics"},
-        "difference": {path[1]: interval for path, interval in mine.items() if path[0] == "difference"},
-        "operating": {path[1]: interval for path, interval in mine.items() if path[0] == "operating"},
+        "metrics": {path[1]: measured for path, measured in mine.items() if path[0] == "metrics"},
+        "difference": {path[1]: measured for path, measured in mine.items() if path[0] == "difference"},
+        "operating": {path[1]: measured for path, measured in mine.items() if path[0] == "operating"},
         "labels": by_label,
         "flips": flips and _flips(each, reference, flips),
         "calibration_slope": mine.get(("calibration_slope",)),

@@ -79,6 +79,9 @@ def test_a_model_whose_probabilities_are_sharpened_decides_alike_and_is_refused_
         ("sharp", "calibration_slope")
     ]
     assert verdict["reasons"][0].startswith("sharp: probabilities may be ")
+    slopes = [each["calibration_slope"]["value"] for each in found]
+    assert found[0]["slope_loss"] is None
+    assert found[1]["slope_loss"]["value"] == pytest.approx(abs(math.log(slopes[1])) - abs(math.log(slopes[0])))
 
 
 def rare(errors: int, gain: float = 1.0, better: int = 0) -> list[dict[str, Any]]:
@@ -117,6 +120,25 @@ def test_with_more_errors_calibration_is_judged() -> None:
         found = judged(rare(12, gain), Gate(calibration_slope=0.4), NONE)
         assert found["passed"] is passes
         assert found["not_judged"] == []
+
+
+def test_errors_of_its_own_are_no_loss_of_calibration_and_mending_it_is_none_either() -> None:
+    random = np.random.default_rng(0)
+    seen = random.normal(1.6, 1, 600)  # of the true label: about 33 errors
+    logits = {"teacher": 2 * 3.2 * seen, "small": 3.2 * (seen + random.normal(0, 0.2, 600))}  # twice too sure; mended
+    labels = np.arange(600) % 2
+
+    def answers(name: str) -> Answers:
+        p = 1 / (1 + np.exp(-logits[name] * (2 * labels - 1)))
+        decided = (p >= 0.5).astype(np.int64)
+        both = np.stack([1 - p, p], axis=1)
+        return Answers(contender=contender(name), probabilities=both, decided=decided, embedding=None, cosine=None)
+
+    teacher, small = map(answers, logits)
+    found = statements([teacher, small], teacher, labels, np.arange(600), seed=0, draws=200)
+    assert judged(found, Gate(calibration_slope=0.4), NONE)["passed"]
+    found = statements([small, teacher], small, labels, np.arange(600), seed=0, draws=200)
+    assert not judged(found, Gate(calibration_slope=0.4), NONE)["passed"]  # the other way round
 
 
 def test_a_model_of_which_nothing_is_judged_does_not_pass_and_hides_behind_no_other() -> None:

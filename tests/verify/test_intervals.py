@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgefm.errors import InputError
-from edgefm.verify.intervals import Interval, bootstrap_intervals
+from edgefm.verify.intervals import Interval, bootstrap_intervals, resampled
 from edgefm.verify.metrics import auc
 
 
@@ -54,6 +54,14 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     )
     assert first == again
     assert first.low != other.low
+
+
+def test_what_is_drawn_is_what_the_intervals_are_made_of() -> None:
+    values, groups = np.random.default_rng(0).normal(size=50), np.repeat(np.arange(25), 2)
+    interval = bootstrap_intervals(mean_of(values), groups, draws=200, seed=3)["mean"]
+    value, drawn = resampled(mean_of(values), groups, draws=200, seed=3)["mean"]
+    assert interval == pytest.approx((value, *np.quantile(drawn, [0.025, 0.975]), 0))
+    assert len(resampled(mean_of(values), np.zeros(50), draws=200)["mean"].drawn) == 0  # one patient alone
 
 
 def test_every_draw_takes_whole_patients_as_many_as_there_are() -> None:

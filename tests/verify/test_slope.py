@@ -7,7 +7,7 @@ import pytest
 
 from edgefm.runtime.decide import probabilities
 from edgefm.spec.task import make_task
-from edgefm.verify.slope import LEAST, Slope, off
+from edgefm.verify.slope import LEAST, Slope
 
 from .people import too_sure
 
@@ -85,7 +85,3 @@ def test_a_model_that_is_far_too_sure_or_unsure_has_a_slope_and_is_not_taken_for
 
 def test_a_model_that_is_never_sure_of_anything_has_any_slope_and_gives_a_number() -> None:
     assert np.isfinite(Slope.of_probabilities(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), BINARY).of(np.arange(4)))
-
-
-def test_twice_too_sure_is_as_far_off_as_half_as_sure() -> None:
-    assert off(2.0) == pytest.approx(off(0.5)) == pytest.approx(np.log(2))
