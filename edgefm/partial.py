@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from .errors import InputError
 
+# One of these lies in every folder that a verb makes.
+OURS = ("edgefm.json", "evaluation.json", "labels.json", "metrics.jsonl", "model.efm", "recipe.yaml")
+
 
 def check_output(out: Path, force: bool, suffix: str = "") -> None:
     """Raise `InputError` unless `out` may be written: absent or `force`, its folder there (or can be made) and writable.
@@ -41,6 +44,19 @@ def check_output(out: Path, force: bool, suffix: str = "") -> None:
         raise InputError(f"the folder {parent} is read-only", do="choose another -o, or change its permissions")
 
 
+def _check_ours(out: Path) -> None:
+    """Somebody's images are no older result."""
+    if not out.is_dir() or out.is_symlink():
+        return
+    names = sorted(child.name for child in out.iterdir())
+    if names and not any(name in OURS for name in names):
+        raise InputError(
+            f"{out} is a folder with files that edgefm did not make, such as {names[0]}",
+            expected="a result of edgefm, to replace with --force, or a new name",
+            do="choose another -o, or remove the folder yourself",
+        )
+
+
 def _mode(path: Path) -> int:
     """`st_mode` of what is there, links followed; 0 where nothing is. Raises `InputError` for a path that cannot be."""
     try:
@@ -55,7 +71,13 @@ def _mode(path: Path) -> int:
 
 @contextmanager
 def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> Iterator[Path]:
-    """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception. Otherwise as `working_folder`."""
+    """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception. Otherwise as `working_folder`.
+
+    Raises:
+        InputError: as there; or `out` is a folder with files in it that no verb has made: `force` does not replace those.
+    """
+    check_output(out, force)
+    _check_ours(out)
     with working_folder(out, force=force, resume=resume) as partial:
         yield partial
         replace(partial, out)

@@ -156,7 +156,13 @@ def _images(data: str | Path, split: str, recipe: Recipe, task: Task, report: Re
     for note in dataset.notes:
         report(note)
     dataset = replace(dataset, labels=_labels(dataset, task))
-    checked = check_images(dataset if split == "all" else dataset.take(dataset.of(split)))
+    chosen = dataset if split == "all" else dataset.take(dataset.of(split))
+    if len(chosen) < len(dataset):
+        report(
+            f"{len(chosen)} of {len(dataset)} images are measured, the split '{split}'; --split all takes all, "
+            "where the model has seen none of them"
+        )
+    checked = check_images(chosen)
     for problem in checked.skipped:
         report(f"left out: {problem}")
     return checked

@@ -179,7 +179,8 @@ def _quickstart_lines(found: dict[str, Any]) -> list[str]:
     ]
     paths, example = found["paths"], found["example"]
     yes = f"{found['verdict'][:1].upper()}{found['verdict'][1:]}."
-    verdict = f"The gate refused int8: {found['refused']}" if found["refused"] else yes
+    no = f"The gate refused int8 by its own images, the split val: {found['refused']}"
+    verdict = no if found["refused"] else yes
     answer = ", ".join(f"{label} {chance:.3f}" for label, chance in example["probabilities"].items())
     return [
         "",
@@ -195,7 +196,7 @@ def _quickstart_lines(found: dict[str, Any]) -> list[str]:
         f"teacher           {paths['teacher']}",
         f"without teacher   {paths['without_teacher']}",
         f"student           {paths['student']}",
-        f"bundle            {paths['model.efm']}",
+        f"bundle            {paths['model.efm']}{', refused: edgefm run does not use it' if found['refused'] else ''}",
         f"report            {paths['report.html']}",
         *([] if found["refused"] else ["", f"Next: edgefm run {paths['model.efm']} IMAGES"]),
     ]

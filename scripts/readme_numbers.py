@@ -202,7 +202,7 @@ def adapters(found: dict[str, Any]) -> str:
 
 
 ROWS: tuple[Row, ...] = (
-    ("Student of 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
+    ("Student `mobilenetv3_small_100`, 1.5 M weights, AUC on 1,211 test X-rays", "main_path", learned("")),
     ("The same with the labels of 10 % of the patients", "main_path", learned(", 10 % of the labels")),
     ("Its int8 against the best other precision of the engine", "main_path_int8", int8),
     ("File to answer, against its teacher in torch and in OpenVINO, each at its best", "main_path_speed", faster),

@@ -59,10 +59,25 @@ def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path: Pat
 def test_a_folder_replaces_a_file_or_folder_and_leaves_no_old_one(tmp_path: Path, old: object) -> None:
     out = tmp_path / "out"
     old(out, False)  # type: ignore[operator]
+    if out.is_dir():
+        (out / "recipe.yaml").write_text("a run of ours")
     file(tmp_path / "out.old", False)  # what a crash in the middle of a replacement leaves
     folder(out, True)
     assert [child.name for child in out.iterdir()] == ["new"]
     assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
+def test_somebodys_folder_is_not_replaced_even_by_force(tmp_path: Path) -> None:
+    out = tmp_path / "images"
+    out.mkdir()
+    (out / "0001.png").write_text("a patient")
+    with pytest.raises(InputError, match=r"files that edgefm did not make, such as 0001\.png"):
+        folder(out, True)
+    assert [child.name for child in tmp_path.iterdir()] == ["images"]
+    assert (out / "0001.png").read_text() == "a patient"
+    (out / "0001.png").unlink()
+    folder(out, True)  # an empty one is nobody's
+    assert [child.name for child in out.iterdir()] == ["new"]
 
 
 def test_a_folder_that_failed_stays_for_resume_and_is_emptied_without_it(tmp_path: Path) -> None:

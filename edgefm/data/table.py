@@ -56,6 +56,8 @@ def read_table(path: Path, recipe: DataRecipe) -> Listing:
     if labels:
         _check_labels(labels, splits, numbers, path, recipe)
         notes = _nones(labels)
+    elif recipe.label not in header:
+        notes = (f"{path} has no column '{recipe.label}': no image has a label (--set data.label=NAME names the column)",)
     return Listing(
         name=f"{path.absolute().parent.name}/{path.name}",
         store=Files(tuple(paths), recipe.frame),

@@ -5,10 +5,12 @@ Not their training. Importable without torch, so that `--help` can show the pres
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ..errors import InputError
 from ..spec.preprocess import Preprocess
 from ..spec.task import Task
 from .extra import compress_extra
@@ -58,6 +60,8 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
         from .weights import state_sha256
 
     timm_name = PRESETS[name].timm_name if name in PRESETS else name
+    if not timm.is_model(timm_name.partition(".")[0]) and (near := difflib.get_close_matches(name, PRESETS, n=1)):
+        raise InputError(f"there is no student {name!r}", expected=f"{near[0]}, or a name that timm.list_models() lists")
     check_timm_name(timm_name)
     arguments: dict[str, Any] = {"num_classes": len(task.labels), "in_chans": preprocess.channels}
     with torch.random.fork_rng(devices=[]):
