@@ -6,9 +6,9 @@ NNCF's (TRANSFORMER) with static shapes, latency hint, inputs and outputs in its
 
 Both goals at 1,370 tokens are missed: 1.65 and 1.71 times OpenVINO's int8 (1.8), 3.2 and 3.5 times torch (5). Of our time on
 one thread 38 % are scores, 30 % values, 21 % the codes of exp and 11 % the packing of q, K and V (perf). By count of
-instructions a tile of scores spends a fifth on what follows the 16 steps along a head of 64: conversion, scale, maximum. That and exp cost
-int8 what they cost fp32, so that four times the products are not four times the speed. What helped on the way: a shorter
-polynomial for exp, K and V read row by row and fetched ahead, packing with fewer instructions.
+instructions a tile of scores spends a fifth on what follows the 16 steps along a head of 64: conversion, scale, maximum. That
+and exp cost int8 what they cost fp32, so that four times the products are not four times the speed. What helped on the way: a
+shorter polynomial for exp, K and V read row by row and fetched ahead, packing with fewer instructions.
 
     python benchmarks/native_attention.py [--runs 100] [--tokens 197 577 1370] [--threads 1 2]
 """
