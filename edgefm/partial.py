@@ -16,8 +16,10 @@ from typing import BinaryIO
 
 from .errors import InputError
 
-# One of these lies in every folder that a verb makes.
+# What lies in the folders that verbs make: one of OURS, and files that end so.
 OURS = ("edgefm.json", "evaluation.json", "labels.json", "metrics.jsonl", "model.efm", "recipe.yaml")
+ENDINGS = (".json", ".jsonl", ".yaml", ".safetensors", ".onnx", ".xml", ".bin", ".efm", ".html", ".md")
+EVENTS = "events.out.tfevents"  # TensorBoard's
 
 
 def check_output(out: Path, force: bool, suffix: str = "") -> None:
@@ -44,17 +46,35 @@ def check_output(out: Path, force: bool, suffix: str = "") -> None:
         raise InputError(f"the folder {parent} is read-only", do="choose another -o, or change its permissions")
 
 
-def _check_ours(out: Path) -> None:
-    """Somebody's images are no older result."""
-    if not out.is_dir() or out.is_symlink():
+def check_output_folder(out: Path, force: bool) -> None:
+    """`check_output` for a folder: `force` replaces what a verb has made, or nothing; somebody's images are no older result.
+
+    Raises:
+        InputError: as there; or `out` is a file, or a folder with files in it that no verb makes.
+    """
+    check_output(out, force)
+    if out.is_symlink() or not out.exists():
         return
-    names = sorted(child.name for child in out.iterdir())
-    if names and not any(name in OURS for name in names):
+    if not out.is_dir():
         raise InputError(
-            f"{out} is a folder with files that edgefm did not make, such as {names[0]}",
+            f"{out} is a file", expected="the name of a folder", do="choose another -o, or remove the file yourself"
+        )
+    names = [child.name for child in out.iterdir()]
+    stranger = next(_strangers(out), "" if not names or set(names) & set(OURS) else sorted(names)[0])
+    if stranger:
+        raise InputError(
+            f"{out} is a folder with files that edgefm did not make, such as {stranger}",
             expected="a result of edgefm, to replace with --force, or a new name",
             do="choose another -o, or remove the folder yourself",
         )
+
+
+def _strangers(folder: Path) -> Iterator[str]:
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            yield from (f"{child.name}/{each}" for each in _strangers(child))
+        elif not child.name.endswith(ENDINGS) and not child.name.startswith(EVENTS):
+            yield child.name
 
 
 def _mode(path: Path) -> int:
@@ -74,12 +94,12 @@ def partial_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
     """A locked `OUT.partial/` that becomes `OUT` when the block ends without an exception. Otherwise as `working_folder`.
 
     Raises:
-        InputError: as there; or `out` is a folder with files in it that no verb has made: `force` does not replace those.
+        InputError: as there and as `check_output_folder`, which is asked again at the end, hours later.
     """
-    check_output(out, force)
-    _check_ours(out)
+    check_output_folder(out, force)
     with working_folder(out, force=force, resume=resume) as partial:
         yield partial
+        check_output_folder(out, force)
         replace(partial, out)
 
 
@@ -100,6 +120,8 @@ def working_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
             with open(partial, "r+b") as file:
                 _own(file.fileno(), partial, partial)
                 partial.unlink()
+        if partial.is_dir() and any(partial.iterdir()) and not (partial / "lock").exists():
+            raise InputError(f"{partial} is a folder that edgefm did not make", do="choose another -o, or move that folder")
         partial.mkdir(exist_ok=True)
         handle = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -116,7 +138,7 @@ def working_folder(out: Path, *, force: bool = False, resume: bool = False) -> I
 
 def replace(partial: Path, out: Path) -> None:
     """Rename a finished `partial` folder to `out`, removing an older `out` only once the new one is complete."""
-    old = out.with_name(out.name + ".old")
+    old = out.with_name(f".{out.name}.edgefm-old")  # a name that nobody types
     _remove(old)
     if os.path.lexists(out):
         out.rename(old)

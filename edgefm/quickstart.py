@@ -50,9 +50,10 @@ def quickstart(data: str | Path, out: Path, *, recipe: Recipe, force: bool, repo
     from .data import check_images, load_data
     from .distill import distill
     from .export.fp32 import export
-    from .partial import partial_folder
+    from .partial import check_output_folder, partial_folder
     from .quantize import quantize
 
+    check_output_folder(out, force)
     started = time.monotonic()
     dataset = load_data(data, recipe.data)
     if dataset.labels is None:

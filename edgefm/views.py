@@ -196,7 +196,7 @@ def _quickstart_lines(found: dict[str, Any]) -> list[str]:
         f"teacher           {paths['teacher']}",
         f"without teacher   {paths['without_teacher']}",
         f"student           {paths['student']}",
-        f"bundle            {paths['model.efm']}{', refused: edgefm run does not use it' if found['refused'] else ''}",
+        f"{'refused bundle    ' if found['refused'] else 'bundle            '}{paths['model.efm']}",
         f"report            {paths['report.html']}",
         *([] if found["refused"] else ["", f"Next: edgefm run {paths['model.efm']} IMAGES"]),
     ]

@@ -46,8 +46,8 @@ def lora_layers(base: str) -> Callable[[dict[str, Any]], str]:
         slower = [each["EdgeFM"] / each["PEFT compiled"] for each in times if {"EdgeFM", "PEFT compiled"} <= each.keys()]
         if not slower:
             return NOT_YET
-        said = f"{min(slower):.1f} to {max(slower):.1f} times its time ({found['device']}, without launches)"
-        return f"PEFT compiled is faster: {said}" if min(slower) > 0.95 else f"against PEFT compiled: {said}"
+        said = f"{min(slower):.2f} to {max(slower):.2f} times its time ({found['device']}, without launches)"
+        return f"PEFT compiled is faster: {said}" if min(slower) >= 1 else f"against PEFT compiled: {said}"
 
     return text
 

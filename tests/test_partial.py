@@ -55,29 +55,67 @@ def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path: Pat
     assert sorted(child.name for child in tmp_path.iterdir()) == ["link", "real"]
 
 
-@pytest.mark.parametrize("old", [file, folder])
-def test_a_folder_replaces_a_file_or_folder_and_leaves_no_old_one(tmp_path: Path, old: object) -> None:
+def test_a_folder_replaces_an_older_result_and_leaves_no_old_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    old(out, False)  # type: ignore[operator]
-    if out.is_dir():
-        (out / "recipe.yaml").write_text("a run of ours")
-    file(tmp_path / "out.old", False)  # what a crash in the middle of a replacement leaves
+    result(out)
+    file(tmp_path / ".out.edgefm-old", False)  # what a crash in the middle of a replacement leaves
     folder(out, True)
     assert [child.name for child in out.iterdir()] == ["new"]
     assert [child.name for child in tmp_path.iterdir()] == ["out"]
 
 
-def test_somebodys_folder_is_not_replaced_even_by_force(tmp_path: Path) -> None:
+def result(out: Path) -> None:
+    """As a verb leaves it."""
+    (out / "adapters" / "tensorboard").mkdir(parents=True)
+    for name in ("recipe.yaml", "adapters/adapter_model.safetensors", "adapters/tensorboard/events.out.tfevents.1"):
+        (out / name).write_text("ours")
+
+
+@pytest.mark.parametrize("beside", ["0001.png", "adapters/0001.dcm", "images.csv", "thesis"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_somebodys_files_are_not_replaced_even_by_force(tmp_path: Path, beside: str, ours: bool) -> None:
     out = tmp_path / "images"
-    out.mkdir()
-    (out / "0001.png").write_text("a patient")
-    with pytest.raises(InputError, match=r"files that edgefm did not make, such as 0001\.png"):
+    if ours:
+        result(out)
+    (out / beside).parent.mkdir(parents=True, exist_ok=True)
+    (out / beside).write_text("a patient")
+    with pytest.raises(InputError, match=f"files that edgefm did not make, such as {beside}"):
         folder(out, True)
+    assert (out / beside).read_text() == "a patient"
     assert [child.name for child in tmp_path.iterdir()] == ["images"]
-    assert (out / "0001.png").read_text() == "a patient"
-    (out / "0001.png").unlink()
-    folder(out, True)  # an empty one is nobody's
+
+
+def test_json_alone_is_no_result_and_an_empty_folder_is_nobodys(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    folder(out, True)
     assert [child.name for child in out.iterdir()] == ["new"]
+    (out / "new").rename(out / "patients.json")
+    with pytest.raises(InputError, match=r"such as patients\.json"):
+        folder(out, True)
+
+
+def test_a_file_and_a_folder_beside_it_are_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    file(out, False)
+    with pytest.raises(InputError, match="out is a file"):
+        folder(out, True)
+    other = tmp_path / "student.partial"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="did not make"):
+        folder(tmp_path / "student", False)
+    assert (other / "notes.txt").read_text() == "mine"
+
+
+def test_what_came_to_the_name_meanwhile_is_not_replaced_and_the_work_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="exists already"), partial_folder(out) as made:
+        (made / "new").write_text("hours")
+        out.mkdir()
+        (out / "0001.png").write_text("a patient")
+    assert (out / "0001.png").exists()
+    assert (tmp_path / "out.partial" / "new").read_text() == "hours"
 
 
 def test_a_folder_that_failed_stays_for_resume_and_is_emptied_without_it(tmp_path: Path) -> None:

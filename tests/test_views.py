@@ -128,7 +128,7 @@ def test_a_refused_quickstart_says_so_and_ends_with_3(capsys):
     assert show_quickstart({**FOUND, "refused": "6 of 90 decisions change"}, as_json=False) == 3
     text = capsys.readouterr().out
     assert "The gate refused int8 by its own images, the split val: 6 of 90 decisions change" in text
-    assert ", refused: edgefm run does not use it\n" in text
+    assert "refused bundle    c\n" in text
     assert "Next:" not in text
 
 

@@ -149,7 +149,7 @@ EDGEFM_API edgefm_status edgefm_predict(edgefm_session* session, const edgefm_im
                                         const edgefm_outputs* outputs, edgefm_error* error);
 
 /* Runs the bundle's golden inputs (generated pictures with expected outputs) and compares, as the Python runtime does before it
- * first uses a variant: fp32 within 0.001, int8 within 0.05 of probability and 0.01 of the embedding's cosine of what native
+ * first uses a variant: fp32 within 0.001, int8 within 0.01 of probability and 0.001 of the embedding's cosine of what native
  * int8 itself answered where the bundle was made ("native-int8.logits"), or, where it does not say, 0.25 and 0.1 of the fp32
  * model. A bundle without anything to compare with is an error. One predict per golden input, so for a device's self-test. */
 EDGEFM_API edgefm_status edgefm_check(edgefm_session* session, edgefm_error* error);

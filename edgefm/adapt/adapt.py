@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InputError
-from ..partial import check_output, partial_folder
+from ..partial import check_output_folder, partial_folder
 from ..spec.recipe import Recipe
 from ..train.checkpoint import STATE
 from ..train.processes import join
@@ -70,7 +70,7 @@ def adapt(
         MissingExtra: an NF4 base without bitsandbytes. ParityError: a merged model answers otherwise than with its adapter.
     """
     out = Path(out)
-    check_output(out, force)
+    check_output_folder(out, force)
     options = {"tap": tap, "licence": licence, "trust_remote_code": trust_remote_code, "device": device}
     job = load_job(model, data, _settled(recipe, method), **options, look=not dry_run)  # type: ignore[arg-type]
     if method == "linear":

@@ -33,7 +33,7 @@ def quickstart(
         recipe: settings in YAML; every one has a default.
         set: one setting, over the recipe's; may be given many times.
         seed: of all randomness.
-        force: replace OUT if it exists.
+        force: replace OUT if it is a result of EdgeFM.
 
     Returns:
         `rows` (teacher, student without it, student in every variant: weights in millions, file size in MB, metrics with
@@ -85,7 +85,7 @@ def adapt(
         licence: the model's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the model.
         resume: go on where a stopped run left off.
-        force: replace OUT if it exists.
+        force: replace OUT if it is a result of EdgeFM.
         dry_run: tell what would be done, with minutes, disk and memory; do nothing.
 
     Returns:
@@ -157,7 +157,7 @@ def distill(
         licence: the teacher's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the teacher.
         resume: go on where a stopped run left off.
-        force: replace OUT if it exists.
+        force: replace OUT if it is a result of EdgeFM.
         dry_run: tell what would be done, with minutes, disk and memory; do nothing.
 
     Returns:
@@ -276,7 +276,7 @@ def export(
         standalone: a plain model with the preprocessing welded in, for people who run the engine themselves.
         licence: the model's licence as an SPDX id, where its source states none.
         trust_remote_code: run Python code that comes with the model.
-        force: replace OUT if it exists.
+        force: replace OUT if it is a file or a result of EdgeFM.
 
     Returns:
         `out`.

@@ -21,7 +21,7 @@ from ..data.images import check_images
 from ..data.sources import load_data
 from ..errors import InputError
 from ..models import Outputs, save_run
-from ..partial import check_output
+from ..partial import check_output_folder
 from ..spec.manifest import Ancestor
 from ..spec.recipe import Recipe
 from ..train.checkpoint import STATE, State, check_resumable
@@ -91,7 +91,7 @@ def distill(
         InputError: anything about model, data or output that cannot be used; a loss that is not finite.
     """
     out = Path(out)
-    check_output(out, force)
+    check_output_folder(out, force)
     recipe = msgspec.structs.replace(recipe, student=student or recipe.student)
     place = usable_device(device)
     processes = join(place)

@@ -20,7 +20,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from ..errors import InputError, ParityError
 from ..models import LoadedModel
-from ..partial import check_output, partial_folder
+from ..partial import check_output_folder, partial_folder
 from ..runtime.decide import probabilities
 from ..spec.task import Task
 from ..verify.parity import LIMIT, Expected
@@ -61,7 +61,7 @@ def export_standalone(
         ParityError: the welded model does not answer as the model does, run as its README says.
     """
     out = Path(out)
-    check_output(out, force)
+    check_output_folder(out, force)
     loaded = load(model, licence=licence, trust_remote_code=trust_remote_code)
     proto = weld(loaded, export_onnx(loaded))
     with partial_folder(out, force=force) as folder:

@@ -60,7 +60,8 @@ def build_student(name: str, *, task: Task, preprocess: Preprocess, seed: int, p
         from .weights import state_sha256
 
     timm_name = PRESETS[name].timm_name if name in PRESETS else name
-    if not timm.is_model(timm_name.partition(".")[0]) and (near := difflib.get_close_matches(name, PRESETS, n=1)):
+    near = difflib.get_close_matches(name, PRESETS, n=1)
+    if near and name not in PRESETS and not timm.is_model(timm_name.partition(".")[0]):
         raise InputError(f"there is no student {name!r}", expected=f"{near[0]}, or a name that timm.list_models() lists")
     check_timm_name(timm_name)
     arguments: dict[str, Any] = {"num_classes": len(task.labels), "in_chans": preprocess.channels}

@@ -31,7 +31,7 @@ from .scores import truth_of
 
 Array = npt.NDArray[np.float64]
 LEAST, MOST = 0.05, 20.0  # of b
-ERRORS = 3  # without which there is none; benchmarks/gate_errors.py, "rare"
+ERRORS = 3  # without which there is none
 TINY = 1e-12
 STEPS, CLOSE = 50, 1e-5  # of b: what Newton's step leaves is its square
 

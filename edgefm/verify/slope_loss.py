@@ -6,18 +6,19 @@ Not the slopes (`slope.py`), and not their draws (`intervals.py`).
 
 The loss has a kink where b_r is 1, and there no bootstrap of the loss itself holds, however many images there are (Andrews
 2000): whichever way the reference happens to err, the other model looks less bad. So d and e, which have no kink, get an
-interval each, and the loss lies between the least and the greatest of the formula at their ends. A minimum is small where d or
-e is: two chances, so they share the error, 1.25 % at each end of either for 2.5 % at each end of the loss (Bonferroni). That
-both minima have to be small asks for no more (Berger 1982).
+interval each, and the loss lies between the least and the greatest of the formula at their ends. A minimum is small where d
+or e is: two chances, so they share the error, 2.5 % outside either for 2.5 % at each end of the loss (Bonferroni). That both
+minima have to be small asks for no more (Berger 1982).
 
     d ± q,   q: the 97.5 % quantile of |d* - d| over the draws d*
 
 Symmetric, because with few errors ln b is skewed, and a percentile interval leans to the wrong side (Hall 1988).
 
 By `benchmarks/gate_errors.py`, of models too sure or not sure enough by just the margin 0.3 to 4 % of 300 pass with 8 to 100
-errors in 300 and 1,000 images, where 2.5 % should. Of equally good ones at most 0.7 % are refused if they err on the same ones;
-of those with errors of their own 18 % with 8 of them in 300 images, 9 % with 12, 0.3 % with 24. Too many pass yet where images
-of one patient err together: 6 % with 24 errors in 300 images, five of each patient and correlated by 0.8.
+errors in 300 and 1,000 images, where 2.5 % should. Of equally good ones at most 0.7 % are refused if they err on the same
+ones; of those with errors of their own 18 % with 8 of them in 300 images (37 % are not judged), 9 % with 12, 0.3 % with 24.
+Too many pass yet where images of one patient err together: 6 % with 24 errors in 300 images, five of each patient and
+correlated by 0.8.
 """
 
 from __future__ import annotations

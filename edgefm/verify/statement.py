@@ -77,10 +77,11 @@ def statements(
     drawn = resampled(everything, groups, draws=draws, seed=seed)
     intervals = {path: interval(value, column, LEVEL) for path, (value, column) in drawn.items()}
     for each in answers:
-        if reference is None or each is reference or (each.contender.name, "calibration_slope") not in drawn:
+        if reference is None or each is reference:
             continue
-        own, other = (drawn[model.contender.name, "calibration_slope"] for model in (each, reference))
-        intervals[each.contender.name, "slope_loss"] = slope_loss(own, other, LEVEL)
+        own, other = (drawn.get((model.contender.name, "calibration_slope")) for model in (each, reference))
+        if own is not None and other is not None:
+            intervals[each.contender.name, "slope_loss"] = slope_loss(own, other, LEVEL)
     return [
         _record(each, reference, intervals) | _beside(each, reference, labels) | {"cka": _cka(each, reference, groups, seed)}
         for each in answers
