@@ -110,10 +110,15 @@ def test_a_file_and_a_folder_beside_it_are_not_replaced_by_a_folder(tmp_path: Pa
 
 def test_what_came_to_the_name_meanwhile_is_not_replaced_and_the_work_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="exists already"), partial_folder(out) as made:
-        (made / "new").write_text("hours")
-        out.mkdir()
-        (out / "0001.png").write_text("a patient")
+
+    def overtaken() -> None:
+        with partial_folder(out) as made:
+            (made / "new").write_text("hours")
+            out.mkdir()
+            (out / "0001.png").write_text("a patient")
+
+    with pytest.raises(InputError, match="exists already"):
+        overtaken()
     assert (out / "0001.png").exists()
     assert (tmp_path / "out.partial" / "new").read_text() == "hours"
 
