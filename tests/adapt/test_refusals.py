@@ -111,9 +111,12 @@ def test_an_existing_output_is_kept_without_force(tmp_path: Path, make_data: Mak
     (tmp_path / "run" / "mine").write_text("precious")
     with pytest.raises(InputError, match="exists already"):
         run(vit, make_data(), tmp_path / "run")
+    with pytest.raises(InputError, match="files that edgefm did not make, such as mine"):
+        run(code, make_data(), tmp_path / "run", force=True)
     assert (tmp_path / "run" / "mine").read_text() == "precious"
+    (tmp_path / "run" / "mine").rename(tmp_path / "run" / "recipe.yaml")
     run(code, make_data(), tmp_path / "run", force=True)
-    assert not (tmp_path / "run" / "mine").exists()
+    assert (tmp_path / "run" / "edgefm.json").exists()
     with pytest.raises(InputError, match=r"stands on .*run, which it would replace"):
         run(tmp_path / "run", make_data(), tmp_path / "run", force=True)
 

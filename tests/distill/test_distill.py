@@ -257,7 +257,10 @@ def test_an_existing_output_is_kept_without_force(tmp_path: Path, make_data: Mak
     (tmp_path / "run" / "mine").write_text("precious")
     with pytest.raises(InputError, match="exists already"):
         run(teacher, make_data(), tmp_path / "run")
+    with pytest.raises(InputError, match="files that edgefm did not make, such as mine"):
+        run(teacher, make_data(), tmp_path / "run", force=True)
     assert (tmp_path / "run" / "mine").read_text() == "precious"
+    (tmp_path / "run" / "mine").rename(tmp_path / "run" / "recipe.yaml")
     run(teacher, make_data(), tmp_path / "run", "distill.epochs=1", force=True)
     assert (tmp_path / "run" / "model.safetensors").exists()
 
