@@ -7,12 +7,12 @@ from torch import Tensor, bfloat16, cuda, empty, float32
 from ...errors import InputError
 from .module import TYPES, load, where
 
-SERVES = "inference of the output alone, up to 1,024 tokens"
 LONGEST, SIZES, MOST = 1024, (32, 64, 80, 128), 65535  # tokens, heads' widths, images or heads
+SERVES = f"inference of the output alone, up to {LONGEST:,} tokens"
 
 
 def refuses(q: Tensor, bias: Tensor | None, *, asked: bool = False) -> str | None:
-    """Why `forward` does not take q `[B, H, N, D]` and a bias that fits it; None if it does. `asked`, by name: the same."""
+    """Why `forward` does not take q `[B, H, N, D]` and a bias that fits it; None if it does. `asked` changes nothing here."""
     batch, heads, tokens, size = q.shape
     if q.dtype not in TYPES or (q.dtype == bfloat16 and cuda.get_device_capability(q.device) < (8, 0)):
         return f"it has no {q.dtype} here"

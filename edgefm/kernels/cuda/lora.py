@@ -9,12 +9,12 @@ from ..ops.frozen import Layer
 from ..reference.lora import activate
 from .module import TYPES, checked, load, where
 
-SERVES = "inference on an int8 or NF4 base, up to 8 rows, or 1,024 before compute capability 8.0"
 # Up to so many rows W is read once, in 4 or 8 bits. One row on an H200: 2.3 to 3.1 times as fast as to dequantize W and call
 # cuBLAS, as Triton's way does; 197 rows: 0.7 to 1.2 times. What lies between is not measured (benchmarks/gpu_cuda.py).
 FEW = 8
 # Before 8.0 there is plain torch only, which takes several passes over W in fp32 first. An estimate: no such card was measured.
 MANY = 1024
+SERVES = f"inference on an int8 or NF4 base, up to {FEW} rows, or {MANY:,} before compute capability 8.0"
 DEEPEST, STEP, BLOCK, GROUP = 128, 64, 64, 256  # rank; values of x at a time; NF4's blocks and the blocks of their scales
 
 
