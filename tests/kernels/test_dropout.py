@@ -1,4 +1,4 @@
-"""Dropout's mask as a pure function of seed and place: Triton's Philox and its bits against plain torch."""
+"""Dropout's mask as a pure function of seed and place: Triton's Philox and the mask of each kernel against plain torch."""
 
 from __future__ import annotations
 
@@ -33,17 +33,35 @@ def test_philox_in_torch_is_tritons(lora_device, rounds):
     assert torch.equal(torch.stack(philox.philox(seed, counters, rounds)), out.long() & philox.WORD)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 7), (37, 37), (2, 100), (65, 129)])
+@pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
+def test_every_kernel_applies_the_references_mask(lora_device, rows, columns):
+    from edgefm.kernels.triton.dropout import mask
+    from edgefm.kernels.triton.low_rank import narrow, tall
+    from edgefm.kernels.triton.product import Tile, product
+
+    seed = torch.tensor([7], device=lora_device)
+    keep, drop = philox.keep(seed, 1, rows, columns, 0.3).float(), mask(seed, 1, 0.3)
+    ones = torch.ones(rows, columns, device=lora_device)
+    across, down = (torch.eye(each, device=lora_device) for each in (columns, rows))
+    assert torch.equal(narrow(ones, across, 1.0, drop), keep)
+    assert torch.equal(tall(down, ones, mask=drop), keep)
+    nothing = torch.zeros(columns, 16, device=lora_device)
+    y = torch.empty_like(ones)
+    product(ones @ nothing, nothing, y, Tile(64, 64, 32, 4, 1), u=torch.ones(rows, 1, device=lora_device), v=ones[:1].T, mask=drop)
+    assert torch.equal(y, keep)
+
+
 @pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.99999999])
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
-def test_the_mask_in_bits_is_the_references(lora_device, p):
-    device = lora_device
-    from edgefm.kernels.triton.dropout import keep_bits
+def test_the_probability_may_be_next_to_none_or_to_all(lora_device, p):
+    from edgefm.kernels.triton.dropout import mask
+    from edgefm.kernels.triton.low_rank import tall
 
-    seed = torch.tensor([7], device=device)
-    bits = keep_bits(seed, 1, 33, 37, p)
-    unpacked = (bits[:, :, None] >> torch.arange(8, device=device)) & 1
-    keep = philox.keep(seed, 1, 33, 37, p)
-    assert torch.equal(unpacked.reshape(33, -1)[:, :37].bool(), keep)
+    seed = torch.tensor([-3], device=lora_device)
+    keep = philox.keep(seed, 0, 33, 37, p)
+    down, ones = torch.eye(33, device=lora_device), torch.ones(33, 37, device=lora_device)
+    assert torch.equal(tall(down, ones, mask=mask(seed, 0, p)), keep.float())
     assert abs(keep.double().mean() - philox.kept(p)) < 0.06
 
 

@@ -14,6 +14,7 @@ Dao, FlashAttention-2 (2023), for the passes over blocks of keys. Importance tak
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from .. import select
+from .eager import eager, plain
 
 MAX_HEAD = 128
 
@@ -70,12 +72,12 @@ def attention(
     if bias is None and not (want_lse or want_cls_row or want_importance):
         return Attended(F.scaled_dot_product_attention(q, k, v, scale=scale), None, None, None)
     kept = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias) if t is not None)
-    out, lse, cls_row, importance = attend(q, k, v, bias, scale, want_lse or kept, want_cls_row, want_importance)
+    run = _eager if plain(q, k, v) else attend
+    out, lse, cls_row, importance = run(q, k, v, bias, scale, want_lse or kept, want_cls_row, want_importance)
     return Attended(out, lse if want_lse else None, cls_row if want_cls_row else None, importance if want_importance else None)
 
 
-@torch.library.custom_op("edgefm::attention", mutates_args=())
-def attend(
+def _forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, lse: bool, cls_row: bool, importance: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`attention` as torch sees it: out, lse, cls_row and importance, `[0]` where not wanted. A gradient needs lse."""
@@ -86,13 +88,15 @@ def attend(
     return answers
 
 
+attend = torch.library.custom_op("edgefm::attention", _forward, mutates_args=())
+
+
 @attend.register_fake
 def _(q, k, v, bias, scale, lse, cls_row, importance):
     return _answers(q, lse, cls_row, importance)
 
 
-@torch.library.custom_op("edgefm::attention_backward", mutates_args=())
-def attend_backward(
+def _backward(
     d_out: Tensor,
     d_lse: Tensor,
     d_cls_row: Tensor,
@@ -120,6 +124,9 @@ def attend_backward(
     return gradients
 
 
+attend_backward = torch.library.custom_op("edgefm::attention_backward", _backward, mutates_args=())
+
+
 @attend_backward.register_fake
 def _(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, scale, want_bias):
     return _gradients(q, bias, want_bias)
@@ -132,14 +139,17 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     ctx.mark_non_differentiable(importance)
 
 
-def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor, d_cls_row: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient(
+    ctx: Any, d_out: Tensor, d_lse: Tensor, d_cls_row: Tensor, _: Tensor, backward: Any = attend_backward
+) -> tuple[Tensor | None, ...]:
     q, k, v, bias, out, lse, cls_row = ctx.saved_tensors
     want_bias = bias is not None and ctx.needs_input_grad[3]
-    dq, dk, dv, d_bias = attend_backward(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, ctx.scale, want_bias)
+    dq, dk, dv, d_bias = backward(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, ctx.scale, want_bias)
     return dq, dk, dv, d_bias if want_bias else None, *[None] * 4
 
 
-attend.register_autograd(_backward, setup_context=_remember)
+attend.register_autograd(_gradient, setup_context=_remember)
+_eager = eager(_forward, _remember, partial(_gradient, backward=_backward))
 
 
 def _answers(q: Tensor, lse: bool, cls_row: bool, importance: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

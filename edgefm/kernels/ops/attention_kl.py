@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .eager import eager, plain
 
 Heads = Literal["mean", "pairs"] | Sequence[int]
 
@@ -64,7 +66,8 @@ def attention_kl(
     if lengths is not None:
         lengths = lengths.to(device=q_s.device, dtype=torch.int32).contiguous()
     need = torch.is_grad_enabled() and (q_s.requires_grad or k_s.requires_grad)
-    return _attention_kl(q_s, k_s, q_t.detach(), k_t.detach(), lengths, pairs, *scales, need)[0]
+    run = _eager if plain(q_s, k_s, q_t, k_t) else _attention_kl
+    return run(q_s, k_s, q_t.detach(), k_t.detach(), lengths, pairs, *scales, need)[0]
 
 
 def relation_kl(
@@ -123,8 +126,7 @@ def _pairs(heads: Heads, student: int, teacher: int) -> list[int]:
     return pairs
 
 
-@torch.library.custom_op("edgefm::attention_kl", mutates_args=())
-def _attention_kl(
+def _forward(
     q_s: Tensor,
     k_s: Tensor,
     q_t: Tensor,
@@ -139,6 +141,9 @@ def _attention_kl(
     shape: the gradient of q_s for a gradient of B · pairs · N."""
     module = implementation("attention_kl", q_s.device)
     return module.attention_kl(q_s, k_s, q_t, k_t, lengths, list(pairs), scale_s, scale_t, need)
+
+
+_attention_kl = torch.library.custom_op("edgefm::attention_kl", _forward, mutates_args=())
 
 
 @_attention_kl.register_fake
@@ -158,8 +163,7 @@ def _(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     )
 
 
-@torch.library.custom_op("edgefm::attention_kl_backward", mutates_args=())
-def _attention_kl_backward(
+def _backward(
     g: Tensor,
     q_s: Tensor,
     k_s: Tensor,
@@ -179,6 +183,9 @@ def _attention_kl_backward(
     return module.attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, list(pairs), scale_s, scale_t)
 
 
+_attention_kl_backward = torch.library.custom_op("edgefm::attention_kl_backward", _backward, mutates_args=())
+
+
 @_attention_kl_backward.register_fake
 def _(g, q_s, k_s, q_t, k_t, lengths, lse_s, lse_t, share, near, pairs, scale_s, scale_t):
     return q_s.new_empty(q_s.shape), k_s.new_empty(k_s.shape)
@@ -191,11 +198,12 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(q_s, k_s, q_t, k_t, lengths, *output[1:])
 
 
-def _gradient(ctx, g, *_):
+def _gradient(ctx, g, *_, backward=_attention_kl_backward):
     if g is None:
         return (None,) * 9
-    dq, dk = _attention_kl_backward(g, *ctx.saved_tensors, ctx.pairs, ctx.scale_s, ctx.scale_t)
+    dq, dk = backward(g, *ctx.saved_tensors, ctx.pairs, ctx.scale_s, ctx.scale_t)
     return dq, dk, *(None,) * 7
 
 
 _attention_kl.register_autograd(_gradient, setup_context=_keep)
+_eager = eager(_forward, _keep, partial(_gradient, backward=_backward))

@@ -8,14 +8,14 @@ Kept for the backward: x, u = dropout(x) Aᵀ (M · num · r values), with an ac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import Parameter
 
 from ...errors import InputError
 from ..select import implementation
+from .eager import eager, plain
 from .frozen import Frozen, Layer
 
 ACTIVATIONS = ("none", "gelu", "silu")
@@ -56,29 +56,10 @@ def lora_linear(
     rows, a, b, index = arranged(x, a, b, index, dropout_p)
     base = checked(weight, rows.shape[1], b.shape[1], a, b)
     seed, keep = drawn(seed, x, dropout_p), wants_gradient(x, a, b)
-    if type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling():
-        rest = (index, seed, scale, dropout_p, activation)
-        if keep:
-            y = _Eager.apply(rows, a, b, base, bias, *rest)  # type: ignore[no-untyped-call]
-        else:
-            y, *_ = _chosen(rows, Layer(base, bias, a, b), *rest, keep)
-        return y.view(*x.shape[:-1], b.shape[1])
-    y, _, _ = _linear(
-        rows,
-        base.weight,
-        list(base.state),
-        base.block,
-        base.nested_block,
-        bias,
-        a,
-        b,
-        index,
-        seed,
-        scale,
-        dropout_p,
-        activation,
-        keep,
-    )
+    y, *_ = (_eager if plain(x) else _linear)(
+        rows, base.weight, list(base.state), base.block, base.nested_block, bias, a, b, index, seed, scale, dropout_p,
+        activation, keep,
+    )  # fmt: skip
     return y.view(*x.shape[:-1], b.shape[1])
 
 
@@ -138,36 +119,7 @@ def drawn(seed: Tensor | None, x: Tensor, p: float) -> Tensor | None:
     return torch.randint(2**62, (1,), device=x.device) if seed is None else seed
 
 
-def _chosen(x, layer: Layer, index, seed, scale: float, p: float, activation: str, keep: bool):
-    """y, z and u of the implementation that is chosen; the last two are empty unless they are kept for a backward."""
-    module = implementation("lora", x.device, None if keep else (x, (layer,), index, p))
-    y, z, u = module.linear(x, layer, index, seed, scale, p, activation)
-    return (y, z, u) if keep else (y, x.new_empty(0), x.new_empty(0))
-
-
-class _Eager(torch.autograd.Function):
-    """The operator for eager tensors: without torch.library's own dispatch, which takes 0.2 ms a layer, both ways."""
-
-    @staticmethod
-    def forward(ctx, x, a, b, base, bias, index, seed, scale, p, activation):
-        y, z, u = _chosen(x, Layer(base, bias, a, b), index, seed, scale, p, activation, keep=True)
-        ctx.save_for_backward(x, z, u, a, b, index, seed)
-        ctx.base, ctx.scale, ctx.p, ctx.activation = base, scale, p, activation
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        x, z, u, a, b, index, seed = ctx.saved_tensors
-        need_x, layer = ctx.needs_input_grad[0], Layer(ctx.base, None, a, b)
-        backend = implementation("lora", x.device)
-        rest = (layer, index, seed, ctx.scale, ctx.p, ctx.activation, need_x)
-        dx, da, db = backend.linear_backward(g.contiguous(), x, z, u, *rest)
-        return (dx if need_x else None, da, db, *[None] * 7)
-
-
-@torch.library.custom_op("edgefm::lora_linear", mutates_args=())
-def _linear(
+def _forward(
     x: Tensor,
     weight: Tensor,
     state: Sequence[Tensor],
@@ -183,9 +135,14 @@ def _linear(
     activation: str,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _chosen(
-        x, Layer(Frozen(weight, tuple(state), block, nested_block), bias, a, b), index, seed, scale, p, activation, keep
-    )
+    """y, and z and u if they are kept for a backward (else empty), of the implementation that is chosen."""
+    layer = Layer(Frozen(weight, tuple(state), block, nested_block), bias, a, b)
+    module = implementation("lora", x.device, None if keep else (x, (layer,), index, p))
+    y, z, u = module.linear(x, layer, index, seed, scale, p, activation)
+    return (y, z, u) if keep else (y, x.new_empty(0), x.new_empty(0))
+
+
+_linear = torch.library.custom_op("edgefm::lora_linear", _forward, mutates_args=())
 
 
 @_linear.register_fake
@@ -196,8 +153,7 @@ def _(x, weight, state, block, nested_block, bias, a, b, index, seed, scale, p, 
     return y, x.new_empty(0) if activation == "none" else torch.empty_like(y), x.new_empty(x.shape[0], a.shape[0] * a.shape[1])
 
 
-@torch.library.custom_op("edgefm::lora_linear_backward", mutates_args=())
-def _linear_backward(
+def _backward(
     g: Tensor,
     x: Tensor,
     z: Tensor,
@@ -220,6 +176,9 @@ def _linear_backward(
     return implementation("lora", x.device).linear_backward(g, x, z, u, layer, index, seed, scale, p, activation, need_x)
 
 
+_linear_backward = torch.library.custom_op("edgefm::lora_linear_backward", _backward, mutates_args=())
+
+
 @_linear_backward.register_fake
 def _(g, x, z, u, weight, state, block, nested_block, a, b, index, seed, scale, p, activation, need_x):
     dx = torch.empty_like(x) if need_x else x.new_empty(0)
@@ -234,12 +193,12 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(x, z, u, weight, a, b, index, seed, *state)
 
 
-def _gradient(ctx, g, _z, _u):
+def _gradient(ctx, g, _z, _u, backward=_linear_backward):
     x, z, u, weight, a, b, index, seed, *state = ctx.saved_tensors
     none = [None] * len(state)
     if g is None:
         return (None, None, none, *[None] * 11)
-    dx, da, db = _linear_backward(
+    dx, da, db = backward(
         g, x, z, u, weight, state, ctx.block, ctx.nested_block, a, b, index, seed, ctx.scale, ctx.p, ctx.activation,
         ctx.needs_input_grad[0],
     )  # fmt: skip
@@ -247,3 +206,4 @@ def _gradient(ctx, g, _z, _u):
 
 
 _linear.register_autograd(_gradient, setup_context=_keep)
+_eager = eager(_forward, _keep, partial(_gradient, backward=_backward))

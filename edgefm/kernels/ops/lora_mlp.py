@@ -7,12 +7,14 @@ the backward computes them again from z, so the memory is half of what two linea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .eager import eager, plain
 from .frozen import Frozen, Layer
 from .lora import arranged, cast, checked, drawn, wants_gradient
 
@@ -60,12 +62,12 @@ def lora_mlp(
     first = (base1.weight, list(base1.state), base1.block, base1.nested_block, bias1, a1, b1)
     second = (base2.weight, list(base2.state), base2.block, base2.nested_block, bias2, a2, b2)
     keep = wants_gradient(x, a1, b1, a2, b2)
-    y, *_ = _mlp(rows, *first, *second, index, drawn(seed, x, dropout_p), scale, dropout_p, activation, keep)
+    run = _eager if plain(x) else _mlp
+    y, *_ = run(rows, *first, *second, index, drawn(seed, x, dropout_p), scale, dropout_p, activation, keep)
     return y.view(*x.shape[:-1], b2.shape[1])
 
 
-@torch.library.custom_op("edgefm::lora_mlp", mutates_args=())
-def _mlp(
+def _forward(
     x: Tensor,
     weight1: Tensor,
     state1: Sequence[Tensor],
@@ -95,6 +97,9 @@ def _mlp(
     return (y, z, u1, u2) if keep else (y, x.new_empty(0), x.new_empty(0), x.new_empty(0))
 
 
+_mlp = torch.library.custom_op("edgefm::lora_mlp", _forward, mutates_args=())
+
+
 @_mlp.register_fake
 def _(x, weight1, state1, block1, nested_block1, bias1, a1, b1, weight2, state2, block2, nested_block2, bias2, a2, b2, index,
       seed, scale, p, activation, keep):  # fmt: skip
@@ -105,8 +110,7 @@ def _(x, weight1, state1, block1, nested_block1, bias1, a1, b1, weight2, state2,
     return x.new_empty(rows, b2.shape[1]), z, u1, x.new_empty(rows, a2.shape[0] * a2.shape[1])
 
 
-@torch.library.custom_op("edgefm::lora_mlp_backward", mutates_args=())
-def _mlp_backward(
+def _backward(
     g: Tensor,
     x: Tensor,
     z: Tensor,
@@ -137,6 +141,9 @@ def _mlp_backward(
     return backend.mlp_backward(g.contiguous(), x, z, u1, u2, fc1, fc2, index, seed, scale, p, activation, need_x)
 
 
+_mlp_backward = torch.library.custom_op("edgefm::lora_mlp_backward", _backward, mutates_args=())
+
+
 @_mlp_backward.register_fake
 def _(g, x, z, u1, u2, weight1, state1, block1, nested_block1, a1, b1, weight2, state2, block2, nested_block2, a2, b2, index,
       seed, scale, p, activation, need_x):  # fmt: skip
@@ -154,14 +161,14 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(x, *saved, weight1, a1, b1, weight2, a2, b2, index, seed, *state1, *state2)
 
 
-def _gradient(ctx, g, *_):
+def _gradient(ctx, g, *_, backward=_mlp_backward):
     x, z, u1, u2, weight1, a1, b1, weight2, a2, b2, index, seed, *states = ctx.saved_tensors
     state1, state2 = states[: ctx.states], states[ctx.states :]
     need_x = ctx.needs_input_grad[0]
     none1, none2 = [None] * len(state1), [None] * len(state2)
     if g is None:
         return (None, None, none1, *[None] * 6, none2, *[None] * 11)
-    dx, da1, db1, da2, db2 = _mlp_backward(
+    dx, da1, db1, da2, db2 = backward(
         g, x, z, u1, u2, weight1, state1, ctx.block1, ctx.nested1, a1, b1, weight2, state2, ctx.block2, ctx.nested2, a2, b2,
         index, seed, ctx.scale, ctx.p, ctx.activation, need_x,
     )  # fmt: skip
@@ -170,3 +177,4 @@ def _gradient(ctx, g, *_):
 
 
 _mlp.register_autograd(_gradient, setup_context=_keep)
+_eager = eager(_forward, _keep, partial(_gradient, backward=_backward))

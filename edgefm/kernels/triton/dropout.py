@@ -1,44 +1,44 @@
-"""Dropout's mask as bits, eight elements a byte, made by one pass of Philox. Not kept: forward and backward each make it.
+"""Dropout's mask inside the kernels that apply it: Philox again for every block, so no mask is in memory, of no pass.
 
-One counter of Philox gives eight 16-bit numbers, so a pass over `[M, K]` costs M · K / 8 counters and the kernels that apply
-the mask read 1/16 of what they read of x. The mask is `reference.philox.keep`'s, bit for bit.
+One counter of Philox gives eight 16-bit numbers, those of eight neighbours in a row, so an element costs some ten integer
+instructions; to load its bit would cost as many and make the loop wait. The mask is `reference.philox.keep`'s, bit for bit.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from ..reference.philox import ROUNDS, STREAM, threshold
+from ..reference import philox
 
-BLOCK = 512
+ROUNDS, STREAM = tl.constexpr(philox.ROUNDS), tl.constexpr(philox.STREAM)
+
+
+class Mask(NamedTuple):
+    """Which elements are kept: the seed's int64 tensor, the stream of its counters, dropout's threshold of 65,536."""
+
+    seed: torch.Tensor
+    stream: int
+    threshold: int
 
 
 @triton.jit
-def keep_bits_kernel(seed, bits, first, count, threshold, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):
-    """bits[i] = eight elements of counter first + i, the lowest bit the leftmost element; a set bit is kept."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    counter = first + at
+def kept(seed, stream, threshold, rows, groups, width):
+    """Whether the elements at rows × the eight neighbours of each of `groups` are kept: `[rows, 8 · groups]`.
+
+    rows: int64; groups: numbers of eights in a row, of which a row of the matrix has cdiv(width, 8)."""
+    first = tl.cast(stream, tl.int64) * STREAM
+    counter = (first + rows * tl.cdiv(width, 8))[:, None] + groups[None, :]
     low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
     w0, w1, w2, w3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0, ROUNDS)
-    byte = ((w0 & 0xFFFF) >= threshold).to(tl.int32) | (((w0 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 1
-    byte |= ((w1 & 0xFFFF) >= threshold).to(tl.int32) << 2 | (((w1 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 3
-    byte |= ((w2 & 0xFFFF) >= threshold).to(tl.int32) << 4 | (((w2 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 5
-    byte |= ((w3 & 0xFFFF) >= threshold).to(tl.int32) << 6 | (((w3 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 7
-    tl.store(bits + at, byte.to(tl.uint8), mask=at < count)
+    words = tl.join(tl.join(w0, w2), tl.join(w1, w3))  # the last axis turns first: w0, w1, w2, w3
+    numbers = tl.join(words & 0xFFFF, words >> 16)
+    return tl.reshape(numbers, (rows.shape[0], groups.shape[0] * 8)) >= threshold.to(tl.uint32)
 
 
-@triton.jit
-def kept(bits, rows, columns, groups):
-    """Whether the elements at rows × columns (both in range) are kept; groups: bytes in a row."""
-    byte = tl.load(bits + rows[:, None] * groups + (columns // 8)[None, :])
-    return (byte.to(tl.int32) >> (columns % 8)[None, :]) & 1 != 0
-
-
-def keep_bits(seed: torch.Tensor, stream: int, rows: int, columns: int, p: float) -> torch.Tensor:
-    """The mask of a `[rows, columns]` matrix: uint8 `[rows, ceil(columns / 8)]`."""
-    bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device=seed.device)
-    grid = (triton.cdiv(bits.numel(), BLOCK),)
-    keep_bits_kernel[grid](seed, bits, stream * STREAM, bits.numel(), threshold(p), ROUNDS, BLOCK, num_warps=4)
-    return bits
+def mask(seed: torch.Tensor | None, stream: int, p: float) -> Mask | None:
+    """The mask of dropout with probability p; None without."""
+    return Mask(seed, stream, philox.threshold(p)) if p and seed is not None else None

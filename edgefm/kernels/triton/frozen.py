@@ -51,7 +51,7 @@ def dequantize(base: Frozen, out: int, inner: int, dtype: torch.dtype) -> torch.
     if base.kind == "float":
         return base.weight.to(dtype).contiguous()
     w = torch.empty(out, inner, dtype=dtype, device=base.weight.device)
-    grid = (triton.cdiv(w.numel(), 2 * BYTES),)
+    grid = (-(-w.numel() // (2 * BYTES)),)
     if base.kind == "int8":
         int8_kernel[grid](base.weight.contiguous(), base.state[0], w, w.numel(), inner, 2 * BYTES, num_warps=4)
         return w
