@@ -48,7 +48,9 @@ def test_every_kernel_applies_the_references_mask(lora_device, rows, columns):
     assert torch.equal(tall(down, ones, mask=drop), keep)
     nothing = torch.zeros(columns, 16, device=lora_device)
     y = torch.empty_like(ones)
-    product(ones @ nothing, nothing, y, Tile(64, 64, 32, 4, 1), u=torch.ones(rows, 1, device=lora_device), v=ones[:1].T, mask=drop)
+    product(
+        ones @ nothing, nothing, y, Tile(64, 64, 32, 4, 1), u=torch.ones(rows, 1, device=lora_device), v=ones[:1].T, mask=drop
+    )
     assert torch.equal(y, keep)
 
 

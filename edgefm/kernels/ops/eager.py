@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import Parameter
 
 
@@ -25,7 +24,7 @@ def eager(
     remember: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None],
     gradient: Callable[..., tuple[Any, ...]],
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """A function of forward's arguments, with gradients of the first order.
+    """A function of forward's arguments, with gradients of the first order; a second derivative raises RuntimeError.
 
     Args:
         forward: what the operator runs. remember, gradient: what `register_autograd` takes as setup_context and backward;
@@ -40,9 +39,10 @@ def eager(
             return output
 
         @staticmethod
-        @once_differentiable  # type: ignore[untyped-decorator]
         def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-            return tuple(None if isinstance(each, list) else each for each in gradient(ctx, *gradients))
+            with torch.no_grad():
+                found = tuple(None if isinstance(each, list) else each for each in gradient(ctx, *gradients))
+            return tuple(map(_once, found)) if torch.is_grad_enabled() else found
 
     def call(*inputs: Any) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled() and any(isinstance(each, Tensor) and each.requires_grad for each in inputs):
@@ -50,3 +50,19 @@ def eager(
         return forward(*inputs)
 
     return call
+
+
+class _Once(torch.autograd.Function):
+    """A gradient as it is. torch's `once_differentiable` would let a second derivative through as zero."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise RuntimeError("EdgeFM's operators have first derivatives only: this asks for a second one")
+
+
+def _once(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else _Once.apply(gradient, torch.empty(0, requires_grad=True))  # type: ignore[no-untyped-call]

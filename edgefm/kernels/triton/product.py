@@ -103,7 +103,8 @@ def product(x, w, out, tile: Tile, *, bias=None, u=None, v=None, mask: Mask | No
     given = [x if tensor is None else tensor for tensor in (bias, u, v, seed, index, z)]
     product_kernel[(-(-m // tile.m) * -(-n // tile.n),)](
         x, w, *given, out, x if base is None else base, m, n, k, ranks, r, *w.stride(), *(v.stride() if ranks else (0, 0)),
-        stream, threshold, base is not None, bias is not None, ranks > 0, mask is not None, index is not None, CODE[activation], back,
-        k % tile.k == 0, tile.m, tile.n, tile.k, rank_block(ranks), tile.group, num_warps=tile.warps, num_stages=tile.stages,
+        stream, threshold, base is not None, bias is not None, ranks > 0, mask is not None, index is not None, CODE[activation],
+        back, k % tile.k == 0, tile.m, tile.n, tile.k, rank_block(ranks), tile.group, num_warps=tile.warps,
+        num_stages=tile.stages,
     )  # fmt: skip
     return out

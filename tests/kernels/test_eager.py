@@ -1,0 +1,66 @@
+"""Operators as plain tensors call them: the same answers as through torch.library, and no wrong second derivative."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgefm.kernels.ops import attention, attention_kl, lora, lora_mlp
+
+
+def numbers(*size: int) -> torch.Tensor:
+    return torch.randn(*size, dtype=torch.float64, requires_grad=True)
+
+
+def attend() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    inputs = [numbers(2, 3, 5, 8) for _ in range(3)]
+    found = attention.attention(*inputs, want_lse=True, want_cls_row=True)
+    return found.out.square().sum() + found.lse.sum() + found.cls_row.square().sum(), inputs
+
+
+def diverge() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    inputs = [numbers(2, 3, 5, 8) for _ in range(2)]
+    return attention_kl.attention_kl(*inputs, numbers(2, 2, 5, 4), numbers(2, 2, 5, 4)), inputs
+
+
+def adapt() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    inputs = [numbers(5, 8), numbers(2, 8), numbers(6, 2)]
+    x, a, b = inputs
+    return lora.lora_linear(x, numbers(6, 8).detach(), None, a, b, 2.0, 0.3, seed=torch.tensor([1])).square().sum(), inputs
+
+
+def adapt_both() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    inputs = [numbers(5, 8), numbers(2, 8), numbers(6, 2), numbers(2, 6), numbers(4, 2)]
+    x, a1, b1, a2, b2 = inputs
+    first, second = (numbers(6, 8).detach(), None, a1, b1), (numbers(4, 6).detach(), None, a2, b2)
+    return lora_mlp.lora_mlp(x, *first, *second, 2.0, 0.3, seed=torch.tensor([1])).square().sum(), inputs
+
+
+EACH = pytest.mark.parametrize("call", [attend, diverge, adapt, adapt_both])
+
+
+@EACH
+def test_the_librarys_way_answers_the_same(call, monkeypatch):
+    torch.manual_seed(0)
+    value, inputs = call()
+    found = [value, *torch.autograd.grad(value, inputs)]
+    for module in (attention, attention_kl, lora, lora_mlp):
+        monkeypatch.setattr(module, "plain", lambda *_: False)
+    torch.manual_seed(0)
+    value, inputs = call()
+    assert all(map(torch.equal, found, [value, *torch.autograd.grad(value, inputs)]))
+
+
+@EACH
+def test_a_second_derivative_is_refused_not_taken_for_zero(call):
+    value, inputs = call()
+    first, *_ = torch.autograd.grad(value, inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        first.sum().backward()
+
+
+@EACH
+def test_without_gradients_nothing_is_kept(call):
+    with torch.no_grad():
+        value, _ = call()
+    assert not value.requires_grad
