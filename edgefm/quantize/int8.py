@@ -37,7 +37,7 @@ from .job import Job, load_job
 from .kept import Kept
 from .measure import measure
 from .plan import plan
-from .proof import chosen, gate, unproved, yes
+from .proof import chosen, gate, one_answer, unproved, yes
 from .rule import with_rule
 from .search import Search
 from .speed import fastest, speeds
@@ -133,7 +133,8 @@ def _quantized(job: Job, folder: Path, out: Path, report: Report) -> GateRefused
         report(job.calibrated())
     timing = _speeds(job, with_int8(draft, job, proto, best.graph, engines), kept.best)
     findings = findings_of(job, others, best, intervals=True).timed({name: each.p50 for name, each in timing.items()})
-    notes = (chosen(best.name, len(search.trials)), unproved(findings, job.recipe.quantize))
+    alike = one_answer(others["fp32"], job.model.task)
+    notes = (alike, chosen(best.name, len(search.trials)), unproved(findings, job.recipe.quantize))
     for line in [*findings.lines(), *filter(None, notes)]:
         report(line)
     passing = [engine for engine in engines if f"{engine}-int8" not in best.failing]

@@ -6,9 +6,14 @@ Not the gate's rule (`decide.py`), which looks at what was found on those images
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from ..runtime.decide import decisions, probabilities
 from ..spec.recipe import QuantizeRecipe
+from ..spec.task import Task
 from .findings import Findings
 
 MISSED = 0.05  # chance that the bound is too low
@@ -52,6 +57,23 @@ def yes(findings: Findings, recipe: QuantizeRecipe) -> str:
     if share is None or share <= recipe.max_flips:
         return said
     return f"{said}, which can prove no more than that at most {100 * share:.1f} % of decisions change"
+
+
+def one_answer(outputs: Mapping[str, np.ndarray], task: Task) -> str | None:
+    """A sentence where a model decides the same for every image, so that no lost decision could be seen; None elsewhere.
+
+    Args:
+        outputs: the torch model's, "logits" `[N, K]`; without them (an embedding) and for one image: None.
+    """
+    if task.kind == "embedding" or len(outputs["logits"]) < 2:
+        return None
+    decided = decisions(probabilities(outputs["logits"], task), task)
+    if (decided != decided[0]).any():
+        return None
+    return (
+        f"fp32 decides the same for all {len(decided):,} images: that int8 does so too proves nothing. "
+        "Is the model trained? edgefm verify --against asks whether it is any good"
+    )
 
 
 def chosen(name: str, trials: int) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgefm.quantize.decide import Row
 from edgefm.quantize.findings import Findings
-from edgefm.quantize.proof import bound, chosen, gate, needed, unproved, yes
+from edgefm.quantize.proof import bound, chosen, gate, needed, one_answer, unproved, yes
 from edgefm.spec.recipe import QuantizeRecipe
-from edgefm.spec.task import TaskKind
+from edgefm.spec.task import TaskKind, make_task
 
 STRICT = QuantizeRecipe()  # 1 % of decisions
 
@@ -73,3 +74,13 @@ def test_the_record_holds_the_word_and_the_bound() -> None:
     assert record["provable_flips"] == pytest.approx(1 - 0.05 ** (1 / 6))
     assert record["verdict"] == yes(found(60, patients=6), STRICT)
     assert gate(found(60), STRICT, "onnx-int8: auc falls")["verdict"] == "the gate says no: onnx-int8: auc falls"
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_a_model_with_one_answer_to_everything_is_named(kind: TaskKind) -> None:
+    task, rng = make_task(kind, ("a", "b")), np.random.default_rng(0)
+    sure = {"logits": np.array([9.0, -9.0]) + rng.random((20, 2))}
+    assert "fp32 decides the same for all 20 images" in str(one_answer(sure, task))
+    assert one_answer({"logits": np.concatenate([sure["logits"], -sure["logits"][:1]])}, task) is None
+    assert one_answer({"logits": sure["logits"][:1]}, task) is None
+    assert one_answer({"embedding": np.ones((20, 3))}, make_task("embedding")) is None
