@@ -181,13 +181,14 @@ def memory_over_tokens(device: str, dtype: torch.dtype) -> dict[str, dict[str, l
 def sweep(shape: Shape, device: str, dtype: torch.dtype, clock: Clock) -> dict[str, float]:
     """Milliseconds of forward and backward with each tile of one kernel, the others as they are."""
     from edgefm.kernels.triton import attention_kl as module
+    from edgefm.kernels.triton.measured import held
 
     of, heads, found = made(shape, device, dtype), shape[4], {}
+    width = max(module.padded(each.shape[3]) for each in of[:4])
     for kernel in ("rows", "columns") if heads == "pairs" else ("lse", "mean_rows", "mean_columns"):
         for tile in TILES[kernel] if device == "cuda" else [(32, 32, 4, 1)]:
-            module.FORCED = {kernel: module.Tile(*tile)}
-            found[f"{kernel} {tile}"] = clock.times({"": lambda: step(fused, of, heads)})[""].p50
-    module.FORCED = {}
+            with held({module.key(kernel, width, dtype.itemsize): tile}):
+                found[f"{kernel} {tile}"] = clock.times({"": lambda: step(fused, of, heads)})[""].p50
     return found
 
 

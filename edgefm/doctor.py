@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .errors import InputError, MissingExtra
 
 INSTRUCTION_SETS = (
     "sse4_2",
@@ -33,6 +34,7 @@ SENTENCES = {
     "onnx": "run bundles on ONNX Runtime (small, starts fastest)",
     "verify": "metrics and figures",
     "compress": "distil, quantize, export: the workstation",
+    "gpu": "Triton's kernels on NVIDIA cards",
     "dicom": "read DICOM files",
     "tensorboard": "curves of a training in TensorBoard, beside metrics.jsonl",
 }
@@ -51,6 +53,7 @@ def examine() -> dict[str, Any]:
         "memory_gib": memory_gib(),
         "gpus": _gpus(),
         "kernels": _kernels(),
+        "blocks": _blocks(),
         "native": _native(),
         "engines": engines,
         "extras": {name: _extra(name, wanted) for name, wanted in extras().items()},
@@ -84,15 +87,49 @@ def _gpus() -> list[str]:
 
 
 def _kernels() -> dict[str, dict[str, str]]:
-    """Which implementation of each training kernel runs here, and why; empty without torch. torch is loaded for it."""
+    """Which implementation of each training kernel runs here, and why; empty without torch. torch is loaded for it.
+
+    Where EDGEFM_KERNELS asks for what cannot be, that is the one entry: whoever asks the doctor wants to know it."""
     if importlib.util.find_spec("torch") is None:
         return {}
     import torch
 
-    from .kernels.select import table
+    from .kernels.select import VARIABLE, table
 
-    choices = table(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        choices = table(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    except InputError as error:
+        return {VARIABLE: {"backend": "none can run", "reason": str(error)}}
     return {each.operator: {"backend": each.backend, "reason": each.reason} for each in choices}
+
+
+def _blocks() -> dict[str, int] | None:
+    """Of Triton's kernels on this card: how many have blocks that `tune_kernels` found; None where they do not run."""
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "triton")):
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from .kernels.triton.measured import kept
+
+    return {"measured": len(kept(torch.cuda.get_device_name()))}
+
+
+def tune_kernels() -> None:
+    """Measure the blocks of Triton's kernels on this card and keep the fastest.
+
+    Raises:
+        InputError: there is no card that they run on. MissingExtra: torch or Triton is not installed.
+    """
+    for name, extra in (("torch", "compress"), ("triton", "gpu")):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(name, extra, "tuning the GPU kernels")
+    import torch
+
+    from .kernels.triton.tune import tune
+
+    tune(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _native() -> dict[str, Any]:
@@ -192,6 +229,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         _row("memory", f"{memory['total']} GiB" + (f", limited to {memory['limit']} GiB" if memory["limit"] else "")),
         *[_row("GPU", name) for name in found["gpus"]],
         *[_row("kernel", f"{name}: {each['backend']} ({each['reason']})") for name, each in found["kernels"].items()],
+        *([] if found["blocks"] is None else [_row("blocks", _measured(found["blocks"]["measured"]))]),
         _row("compiled module", "present" if native["present"] else f"missing: {native['why']}"),
         *([] if native["present"] else [_row("", native["do"])]),
     ]
@@ -212,6 +250,10 @@ def describe(found: dict[str, Any]) -> list[str]:
         "This machine can run .efm files." if found["can_run"] else f"No engine is installed: {_pip('onnx')} is the smallest."
     )
     return [*lines, "", verdict]
+
+
+def _measured(count: int) -> str:
+    return f"{count} measured on this card" if count else "from tables: edgefm doctor --tune measures them on this card"
 
 
 def _row(label: str, text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from edgefm.cli import verb_command
 from edgefm.doctor import describe, examine, extras
+from edgefm.errors import InputError
 
 doctor = import_module("edgefm.doctor")  # `from edgefm import doctor` may be the verb
 
@@ -31,6 +32,30 @@ def test_each_training_kernel_has_its_implementation_and_the_reason(monkeypatch)
     assert any(line.split()[0] == "kernel" and "attention_kl" in line for line in describe(found))
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     assert examine()["kernels"] == {}
+
+
+def test_a_kernel_that_cannot_run_is_a_finding_and_not_the_end(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("EDGEFM_KERNELS", "lora=cuba")
+    found = examine()
+    assert any(line.startswith("kernel ") and "names cuba for lora" in line for line in describe(found))
+    assert found["engines"]
+
+
+def test_tuning_without_a_card_says_what_it_needs():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        pytest.skip("here is one")
+    assert examine()["blocks"] is None
+    with pytest.raises(InputError, match="nothing to tune"):
+        doctor.tune_kernels()
+
+
+def test_blocks_that_were_measured_are_counted_and_else_the_line_that_measures_them_is_told():
+    found = examine()
+    assert any(line.split()[0] == "blocks" and "7 measured" in line for line in describe(found | {"blocks": {"measured": 7}}))
+    assert any("edgefm doctor --tune" in line for line in describe(found | {"blocks": {"measured": 0}}))
 
 
 def test_a_machine_without_an_engine_is_told_the_smallest_way_to_one(nothing_installed):

@@ -126,12 +126,20 @@ def slim(bundle: str | Path, *, keep: tuple[str, ...], out: str | Path, force: b
     return Path(out)
 
 
-def doctor() -> dict[str, Any]:
+def doctor(*, tune: bool = False) -> dict[str, Any]:
     """Tell what this machine can do, what is missing, and how to get it.
 
-    Returns:
-        Processor, memory, compiled module, engines, extras, cache folder, and `can_run`.
-    """
-    from ..doctor import examine
+    Args:
+        tune: first measure the GPU kernels' blocks on this card, some ten minutes, and keep the fastest for later runs.
 
+    Returns:
+        Processor, memory, GPUs and their kernels, compiled module, engines, extras, cache folder, and `can_run`.
+
+    Raises:
+        InputError: `tune`, and there is no card that Triton's kernels run on.
+    """
+    from ..doctor import examine, tune_kernels
+
+    if tune:
+        tune_kernels()
     return examine()

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor
 
 from ..select import interpreted
 from .attention_backward import columns_kernel, rows_kernel, tiles_kernel
 from .attention_forward import cls_row_kernel, forward_kernel, importance_kernel
+from .measured import measured
 
 LINE = 128  # a bias's row is padded to a multiple: no block is wider, and each line begins aligned
 PROGRAMS = 512  # enough for the 144 multiprocessors of the largest card, several on each
@@ -90,14 +90,14 @@ def forward(
     with on(q):
         shape, size = blocks("forward", q)
         launch(
-            forward_kernel, triton.cdiv(n, size.rows) * q.shape[0] * heads, size,
+            forward_kernel, -(-n // size.rows) * q.shape[0] * heads, size,
             q, k, v, padded, answer, lse, n, heads, scale,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *lines, *answer.stride()[:3],
             **shape, BIAS=bias is not None,
         )  # fmt: skip
         if cls_row.numel():
             del shape["ROWS"], shape["PRECISION"]
-            cls_row_kernel[(triton.cdiv(n, CLS_ROW_COLS) * q.shape[0] * heads,)](
+            cls_row_kernel[(-(-n // CLS_ROW_COLS) * q.shape[0] * heads,)](
                 q, k, padded, lse, cls_row, n, heads, scale,
                 *q.stride()[:2], *k.stride()[:3], *lines[:2],
                 **shape | {"COLS": CLS_ROW_COLS}, BIAS=bias is not None,
@@ -105,7 +105,7 @@ def forward(
         if importance.numel():
             shape, size = blocks("importance", q)
             launch(
-                importance_kernel, triton.cdiv(n, size.cols) * q.shape[0] * heads, size,
+                importance_kernel, -(-n // size.cols) * q.shape[0] * heads, size,
                 q, k, padded, lse, importance, n, heads, scale,
                 *q.stride()[:3], *k.stride()[:3], *lines, **shape, BIAS=bias is not None,
             )  # fmt: skip
@@ -149,24 +149,24 @@ def backward(
     with on(q):
         shape, size = blocks("rows", q)
         launch(
-            rows_kernel, triton.cdiv(n, size.rows) * batch * heads, size,
+            rows_kernel, -(-n // size.rows) * batch * heads, size,
             q, k, v, padded, out, lse, d_out, d_lse, d_cls_row, delta, answers[0], d_bias, n, heads, scale,
             *inputs, *out.stride()[:3], *d_out.stride()[:3], *answers[0].stride()[:3],
             **shape, **marks, BIAS=bias is not None, BIAS_GRADIENT=want_bias and not repeated,
         )  # fmt: skip
         shape, size = blocks("columns", q)
         launch(
-            columns_kernel, triton.cdiv(n, size.cols) * batch * heads, size,
+            columns_kernel, -(-n // size.cols) * batch * heads, size,
             q, k, v, padded, lse, d_out, d_cls_row, delta, answers[1], answers[2], n, heads, scale,
             *inputs, *d_out.stride()[:3], *answers[1].stride()[:3], **shape, **marks, BIAS=bias is not None,
         )  # fmt: skip
         if repeated:
             shape, size = blocks("tiles", q)
             planes = d_bias.shape[0] * d_bias.shape[1]
-            repeats, tiles = batch * heads // planes, triton.cdiv(n, size.rows) * triton.cdiv(n, size.cols)
+            repeats, tiles = batch * heads // planes, -(-n // size.rows) * -(-n // size.cols)
             # few tiles cannot fill a card: then the repeats are shared among several programs, added up after
-            share = triton.cdiv(repeats, min(repeats, triton.cdiv(PROGRAMS, tiles * planes)))
-            parts = triton.cdiv(repeats, share)
+            share = -(-repeats // min(repeats, -(-PROGRAMS // (tiles * planes))))
+            parts = -(-repeats // share)
             total = d_bias if parts == 1 else lse.new_empty((parts, *d_bias.shape))
             launch(
                 tiles_kernel, tiles * planes * parts, size,
@@ -182,17 +182,29 @@ def backward(
 
 def blocks(kernel: str, q: Tensor) -> tuple[dict[str, Any], Blocks]:
     """The compile-time arguments of a kernel for q, and the blocks they come from."""
+    found, d = measured(key(kernel, q.dtype, q.shape[3]), q.device), q.shape[3]
+    if found is not None:
+        return constants(kernel, q.dtype, d, Blocks(*found))
     hopper = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] == 9
-    return constants(kernel, q.dtype, q.shape[3], hopper=hopper)
+    return constants(kernel, q.dtype, d, table(kernel, q.dtype, d, hopper=hopper))
 
 
-def constants(kernel: str, dtype: torch.dtype, d: int, *, hopper: bool) -> tuple[dict[str, Any], Blocks]:
-    """`blocks` for a type, a head and a card in words."""
+def key(kernel: str, dtype: torch.dtype, d: int) -> str:
+    """What the kernel's blocks for that type and head are called where measured ones are kept."""
+    return f"attention {kernel} {32 if dtype == torch.float32 else 16} {64 if d <= 64 else 128}"
+
+
+def table(kernel: str, dtype: torch.dtype, d: int, *, hopper: bool) -> Blocks:
+    """The blocks for a type, a head and a card that were not measured."""
+    case = (kernel, 32 if dtype == torch.float32 else 16, 64 if d <= 64 else 128)
+    return HOPPER.get(case, BLOCKS[case]) if hopper else BLOCKS[case]
+
+
+def constants(kernel: str, dtype: torch.dtype, d: int, size: Blocks) -> tuple[dict[str, Any], Blocks]:
+    """The compile-time arguments of a kernel in blocks of that size, and the size."""
     bits = 32 if dtype == torch.float32 else 16
-    key = (kernel, bits, 64 if d <= 64 else 128)
-    size = HOPPER.get(key, BLOCKS[key]) if hopper else BLOCKS[key]
     precision = "tf32x3" if bits == 32 else "tf32"  # the half types have no choice
-    shape = {"D": d, "DP": max(16, triton.next_power_of_2(d)), "ROWS": size.rows, "COLS": size.cols, "PRECISION": precision}
+    shape = {"D": d, "DP": max(16, 1 << (d - 1).bit_length()), "ROWS": size.rows, "COLS": size.cols, "PRECISION": precision}
     if kernel == "tiles":
         shape["CHUNK"] = 16 if bits == 32 else shape["DP"]  # of the head at a time: the kernel keeps no row, so it may
     return shape, size

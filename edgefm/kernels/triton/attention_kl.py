@@ -13,13 +13,13 @@ import math
 from typing import NamedTuple
 
 import torch
-import triton
 
 from ..reference import attention_kl as reference
 from ..select import interpreted
 from .attention_kl_mean import mean_columns_kernel, mean_rows_kernel
 from .attention_kl_pairs import pairs_columns_kernel, pairs_rows_kernel
 from .attention_scores import lse_kernel
+from .measured import measured
 
 WIDEST = 256
 
@@ -33,18 +33,21 @@ class Tile(NamedTuple):
     stages: int
 
 
-# Set by the benchmark and the tests, kernel -> tile, before `tile` is asked.
-FORCED: dict[str, Tile] = {}
+def key(kernel: str, width: int, bytes_each: int) -> str:
+    """What the kernel's blocks for that head and type are called where measured ones are kept."""
+    return f"attention_kl {kernel} {width} {bytes_each}"
 
 
-def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int]) -> Tile:
+def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int], device: torch.device | None = None) -> Tile:
     """The blocks of `kernel` (lse, rows, columns, mean_rows, mean_columns) for heads of `width`, already a power of two.
 
-    Chosen to fit shared memory (227 KiB on 9.0 and 10.x, 163 on 8.0, 99 on 8.6, 8.9 and 12.x) and 255 registers a thread: the
-    pairs' kernels keep two accumulators of rows × width, the mean's three tiles of rows × columns.
+    Those measured on `device`, else chosen to fit shared memory (227 KiB on 9.0 and 10.x, 163 on 8.0, 99 on 8.6, 8.9 and 12.x)
+    and 255 registers a thread: the pairs' kernels keep two accumulators of rows × width, the mean's three tiles of rows ×
+    columns.
     """
-    if kernel in FORCED:
-        return FORCED[kernel]
+    found = None if device is None else measured(key(kernel, width, bytes_each), device)
+    if found is not None:
+        return Tile(*found)
     if bytes_each > 2 or width > 128:  # the exact fp32 product has no matrix instructions and lives in registers
         return Tile(32, 32, 4, 1)
     if width > 64:
@@ -73,7 +76,7 @@ def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     if pairs:
         lse_s, lse_t = (call.fp32(batch, heads, tokens) if need else nothing for _ in range(2))
         share, how = nothing, call.tile("rows")
-        parts = call.fp32(batch * heads * triton.cdiv(tokens, how.rows))
+        parts = call.fp32(batch * heads * -(-tokens // how.rows))
         pairs_rows_kernel[(len(parts),)](
             *call.tensors, call.lengths, call.pairs, parts, lse_s, lse_t, near, *call.strides, heads, tokens, *call.scales,
             weight, slope, *call.widths, lengths is not None, call.mapped, need, *how[:2], num_warps=how.warps,
@@ -86,7 +89,7 @@ def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
         call.lse(0, lse_s, mean, need)
         call.lse(1, lse_t, nothing, False)
         how = call.tile("mean_rows")
-        parts = call.fp32(batch * triton.cdiv(tokens, how.rows))
+        parts = call.fp32(batch * -(-tokens // how.rows))
         mean_rows_kernel[(len(parts),)](
             *call.tensors, call.lengths, parts, lse_s, lse_t, mean, share, acc, near, *call.strides, heads, others, tokens,
             *call.scales, weight, slope, *call.widths, lengths is not None, need, *how[:2], num_warps=how.warps,
@@ -109,14 +112,14 @@ def attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, pairs, scale_s, 
     weight, slope = 1 / (batch * (len(pairs) or 1)), scale_s
     if pairs:
         how = call.tile("columns")
-        pairs_columns_kernel[(batch * heads * triton.cdiv(tokens, how.columns),)](
+        pairs_columns_kernel[(batch * heads * -(-tokens // how.columns),)](
             g, *call.tensors, call.lengths, call.pairs, lse_s, lse_t, near, dq, dk, *call.strides, heads, tokens, *call.scales,
             weight, slope, *call.widths, lengths is not None, call.mapped, *how[:2], num_warps=how.warps, num_stages=how.stages,
         )  # fmt: skip
     else:
         how = call.tile("mean_columns")
         acc = call.fp32(*q_s.shape)
-        mean_columns_kernel[(batch * triton.cdiv(tokens, how.columns),)](
+        mean_columns_kernel[(batch * -(-tokens // how.columns),)](
             g, *call.tensors, call.lengths, lse_s, lse_t, share, acc, near, dq, dk, *call.strides, heads, q_t.shape[1], tokens,
             *call.scales, weight, slope, *call.widths, lengths is not None, *how[:2], num_warps=how.warps,
             num_stages=how.stages,
@@ -162,14 +165,15 @@ class _Call:
     def tile(self, kernel: str, side: int | None = None) -> Tile:
         """Of the wider side, or of the student (0) or the teacher (1) alone."""
         tensors = self.tensors[::2] if side is None else [self.tensors[2 * side]]
-        return tile(kernel, max(padded(x.shape[3]) for x in tensors), max(x.element_size() for x in tensors), self.capability)
+        width, size = max(padded(x.shape[3]) for x in tensors), max(x.element_size() for x in tensors)
+        return tile(kernel, width, size, self.capability, self.device)
 
     def lse(self, side: int, lse: torch.Tensor, mean: torch.Tensor, with_mean: bool) -> None:
         """Fill lse and mean of the student (side 0) or the teacher (side 1)."""
         q, k = self.tensors[2 * side : 2 * side + 2]
         batch, heads, tokens, _ = q.shape
         how = self.tile("lse", side)
-        lse_kernel[(batch * heads * triton.cdiv(tokens, how.rows),)](
+        lse_kernel[(batch * heads * -(-tokens // how.rows),)](
             q, k, self.lengths, lse, mean, *self.strides[6 * side : 6 * side + 6], heads, tokens, self.scales[side],
             *self.widths[2 * side : 2 * side + 2], self.masked, with_mean, *how[:2], num_warps=how.warps, num_stages=how.stages,
         )  # fmt: skip
@@ -177,7 +181,7 @@ class _Call:
 
 def padded(width: int) -> int:
     """A head's width as the kernels see it: a power of two from 16, the least that matrix instructions take."""
-    return max(16, triton.next_power_of_2(width))
+    return max(16, 1 << (width - 1).bit_length())
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from .activation import activate, activate_backward
 from .dropout import mask
 from .frozen import dequantize
 from .low_rank import narrow, tall
+from .measured import measured
 from .product import Tile, product
 
 
@@ -48,6 +49,17 @@ def way(x: torch.Tensor, n: int, activation: str) -> Way:
         return FORCED
     fused = x.element_size() <= 2 and (n > x.shape[1] or activation != "none")
     return Way("fused" if fused else "epilogue", "triton")
+
+
+def key(n: int, activation: str) -> str:
+    """What the fused product's blocks in 16 bits are called where measured ones are kept."""
+    return f"lora {activation} {'wide' if n > 1024 else 'narrow'}"
+
+
+def blocks(x: torch.Tensor, n: int, activation: str) -> Tile:
+    """Those measured on x's card, else `tile`."""
+    found = measured(key(n, activation), x.device) if x.element_size() <= 2 else None
+    return tile(x, n, _capability(x), activation) if found is None else Tile(*found)
 
 
 def tile(x: torch.Tensor, n: int, capability: tuple[int, int], activation: str) -> Tile:
@@ -127,8 +139,8 @@ def _wide(x, w, bias, u, b, index, r: int, activation: str):
         with_z = activation != "none"
         out = base if base is not None and not with_z else x.new_empty(len(x), len(w))
         z = torch.empty_like(out) if with_z else x.new_empty(0)
-        blocks = tile(x, len(w), _capability(x), activation) if base is None else PASS
-        return product(x, w, out, blocks, bias=bias, u=u, v=b, index=index, r=r, z=z, activation=activation, base=base), z
+        size = blocks(x, len(w), activation) if base is None else PASS
+        return product(x, w, out, size, bias=bias, u=u, v=b, index=index, r=r, z=z, activation=activation, base=base), z
     if wide == "extended":
         x, w = torch.cat([x, u], 1), torch.cat([w, b], 1)
     z = x @ w.T if bias is None else torch.addmm(bias.to(x.dtype), x, w.T)
@@ -150,10 +162,10 @@ def _input_gradient(g, v, layer: Layer, flat, index, drop, z, activation: str):
         dx = torch.cat([g, v], 1) @ torch.cat([w, a]) if wide == "extended" else (g @ w).addmm_(v, a)
         return activate_backward(dx, z, activation) if back else dx
     base = None if wide in ("fused", "loop") else g @ w
-    blocks = tile(g, n, _capability(g), activation) if base is None else PASS
+    size = blocks(g, n, activation) if base is None else PASS
     out = g.new_empty(len(g), n) if base is None or back else base
     return product(
-        g, w.T, out, blocks, u=v, v=a.T, mask=drop, index=index, r=layer.a.shape[1], z=z, activation=activation, back=back,
+        g, w.T, out, size, u=v, v=a.T, mask=drop, index=index, r=layer.a.shape[1], z=z, activation=activation, back=back,
         base=base,
     )  # fmt: skip
 

@@ -1,0 +1,77 @@
+"""Tuning takes what is faster and answers the same, and nothing else; its cases run in the interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from edgefm.errors import InputError
+from edgefm.kernels.triton import measured
+from edgefm.kernels.triton.tune import Case, cases, fastest, neighbours, tune
+
+CPU, KEY, TABLE = torch.device("cpu"), "a kernel", (64, 64, 4, 2)
+
+
+def case(answers) -> Case:
+    """A kernel that answers by its blocks."""
+    return Case(KEY, TABLE, lambda: [torch.tensor([float(answers(measured.measured(KEY, CPU)))])])
+
+
+def by(times):
+    return lambda step: times.get(measured.measured(KEY, CPU), 1.0)
+
+
+def test_the_fastest_neighbour_is_taken():
+    assert fastest(case(lambda blocks: 3), by({(32, 64, 4, 2): 0.8, (64, 128, 4, 2): 0.7})) == (64, 128, 4, 2)
+
+
+def test_what_is_hardly_faster_is_noise():
+    assert fastest(case(lambda blocks: 3), by({(32, 64, 4, 2): 0.98})) == TABLE
+
+
+def test_a_fast_wrong_answer_is_no_answer():
+    for wrong in (3.2, float("nan")):
+        kernel = case(lambda blocks, wrong=wrong: wrong if blocks == (32, 64, 4, 2) else 3)
+        assert fastest(kernel, by({(32, 64, 4, 2): 0.1})) == TABLE
+
+
+def test_blocks_that_do_not_compile_are_left_out():
+    def answer(blocks):
+        if blocks != TABLE:
+            raise RuntimeError("out of resource: shared memory")
+        return 3
+
+    assert fastest(case(answer), by({(32, 64, 4, 2): 0.1})) == TABLE
+
+
+def test_neighbours_are_one_step_away_and_can_run():
+    for blocks in (TABLE, (16, 256, 8, 1), (128, 256, 64, 8, 3)):
+        for other in neighbours(blocks):
+            assert sum(a != b for a, b in zip(blocks, other, strict=True)) == 1
+            assert measured._fits(other)
+
+
+def test_without_a_card_there_is_nothing_to_tune():
+    with pytest.raises(InputError, match="nothing to tune"):
+        tune(CPU)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU: Triton compiles, its interpreter is not used")
+def test_every_case_runs_and_is_decided_by_its_key(monkeypatch):
+    monkeypatch.setenv("EDGEFM_KERNELS", "attention=triton,attention_kl=triton,lora=triton")
+    asked: set[str] = set()
+    real = measured.measured
+
+    def told(key, device):
+        asked.add(key)
+        return real(key, device)
+
+    for module in ("attention", "attention_kl", "lora"):
+        monkeypatch.setattr(f"edgefm.kernels.triton.{module}.measured", told)
+    for each in cases(CPU, small=True):
+        asked.clear()
+        assert all(torch.isfinite(value).all() for value in each.step())
+        assert each.key in asked, each.key
+        assert measured._fits(each.blocks)
