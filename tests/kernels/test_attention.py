@@ -224,6 +224,17 @@ def test_no_image_and_no_token_are_no_error(device):
         assert q.grad.shape == shape
 
 
+def test_a_bias_for_all_images_gets_no_gradient_from_none(device, monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)  # what nobody has written is NaN now
+    try:
+        q, bias = torch.zeros(0, 2, 5, 16, device=device), torch.zeros(1, 2, 5, 5, device=device, requires_grad=True)
+        ours(q, q, q, bias).out.sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(bias.grad, torch.zeros_like(bias))
+
+
 @pytest.mark.parametrize("repeated", [None, (1, 2), (2, 1), (2, 2), (1, 1)], ids=str)
 def test_the_gradients_are_the_derivatives(repeated):
     draw = torch.Generator().manual_seed(0)

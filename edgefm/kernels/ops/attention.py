@@ -117,6 +117,8 @@ def attend_backward(
     if q.numel():
         implementation = _implementation(q)
         implementation.backward(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, scale, *gradients)
+    else:
+        gradients[3].zero_()  # a bias for all images is there without an image, too
     return gradients
 
 
