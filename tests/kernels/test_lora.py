@@ -210,6 +210,14 @@ def test_under_autocast_the_products_are_in_its_dtype_and_the_factors_gradients_
     assert (y.dtype, x.grad.dtype, one.a.grad.dtype) == (torch.bfloat16, torch.float32, torch.float32)
 
 
+def test_under_autocast_fp64_stays_as_in_pytorchs_own_products_and_shapes_alone_are_answered():
+    one, x = layer(torch.Generator().manual_seed(0), 8, 6, 2, 1), torch.randn(3, 8).double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(lora_linear(x, *one), reference.linear(x, one, None, None, 1.0, 0.0, "none")[0])
+    weight, bias, a, b = one.base.weight.to("meta"), *(each.to("meta") for each in one[1:])
+    assert lora_linear(x.to("meta"), weight, bias, a, b).shape == (3, 6)
+
+
 def test_the_same_torch_seed_gives_the_same_mask_and_the_next_draw_another():
     one, x = layer(torch.Generator().manual_seed(0), 16, 16, 4, 1), torch.ones(5, 16).double()
     torch.manual_seed(1)

@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from ...errors import InputError
 from ..select import implementation
+from .autocast import cast
 from .frozen import Frozen, Layer
 
 ACTIVATIONS = ("none", "gelu", "silu")
@@ -85,12 +86,6 @@ def lora_linear(
 def wants_gradient(*tensors: Tensor) -> bool:
     """Whether anything must be kept for a backward."""
     return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
-
-
-def cast(x: Tensor) -> Tensor:
-    """x in autocast's dtype, where autocast is on."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

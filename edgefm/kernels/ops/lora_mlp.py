@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .autocast import cast
 from .frozen import Frozen, Layer
-from .lora import arranged, cast, checked, drawn, wants_gradient
+from .lora import arranged, checked, drawn, wants_gradient
 
 ACTIVATIONS = ("gelu", "silu", "swiglu", "glu")
 
