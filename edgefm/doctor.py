@@ -109,7 +109,7 @@ def _blocks() -> dict[str, int] | None:
         return None
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
         return None
     from .kernels.triton.measured import kept
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..kernels.ops.autocast import autocast_dtype
 from ..kernels.ops.frozen import Frozen
 from ..kernels.ops.lora import lora_linear
 from ..kernels.reference.frozen import dequantize
@@ -101,10 +102,9 @@ class LoraLinear(nn.Module):
 
     def _asked(self, x: torch.Tensor) -> Frozen:
         """The base, a float one in autocast's dtype: rounded once and kept, not in every forward and every backward."""
-        kind = x.device.type
-        if self.states or not torch.is_autocast_enabled(kind):
+        dtype = autocast_dtype(x.device)
+        if self.states or dtype is None or x.dtype == torch.float64:
             return self.base
-        dtype = torch.get_autocast_dtype(kind)
         if self.rounded is None or self.rounded.dtype != dtype:
             self.rounded = self.frozen.to(dtype)
         return Frozen(self.rounded)

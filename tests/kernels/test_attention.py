@@ -196,6 +196,17 @@ def test_a_bias_of_another_type_gets_its_gradient_in_that_type(device):
     torch.testing.assert_close(gradient.double(), wanted, atol=5e-3, rtol=5e-3)
 
 
+def test_under_autocast_it_runs_in_autocasts_type_as_pytorchs_own_does(device):
+    q, k, v = (torch.randn(1, 2, 5, 16, device=device, requires_grad=True) for _ in range(3))
+    with torch.autocast(device.type, torch.bfloat16):
+        told, own = attention(q, k.bfloat16(), v, want_lse=True), torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        assert attention(q, k.bfloat16(), v).out.dtype == told.out.dtype == own.dtype == torch.bfloat16
+        assert attention(*[q.double()] * 3, want_lse=True).out.dtype == torch.float64
+    torch.testing.assert_close(told.out, own, rtol=2e-2, atol=2e-2)
+    told.out.float().sum().backward()
+    assert v.grad.dtype == torch.float32
+
+
 def test_importance_is_a_distribution_over_tokens_and_has_no_gradient(device):
     q, k, v, *_ = tensors(CASES["37 tokens without bias"], torch.float32, device)
     told = attention(q.requires_grad_(), k, v, want_importance=True, want_cls_row=True)
@@ -222,6 +233,17 @@ def test_no_image_and_no_token_are_no_error(device):
         assert told.out.shape == shape
         told.out.sum().backward()
         assert q.grad.shape == shape
+
+
+def test_a_bias_for_all_images_gets_no_gradient_from_none(device, monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)  # what nobody has written is NaN now
+    try:
+        q, bias = torch.zeros(0, 2, 5, 16, device=device), torch.zeros(1, 2, 5, 5, device=device, requires_grad=True)
+        ours(q, q, q, bias).out.sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(bias.grad, torch.zeros_like(bias))
 
 
 @pytest.mark.parametrize("repeated", [None, (1, 2), (2, 1), (2, 2), (1, 1)], ids=str)

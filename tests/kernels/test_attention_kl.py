@@ -158,6 +158,15 @@ def test_tokens_beyond_an_images_length_change_nothing_and_get_no_gradient():
     torch.testing.assert_close(value, attention_kl(*short))
 
 
+@pytest.mark.parametrize("backend", ["reference", pytest.param("triton", marks=interpreted)])
+@pytest.mark.parametrize("heads", ["mean", "pairs"])
+def test_lengths_beyond_the_tokens_are_all_of_them_and_below_zero_none(heads, backend, monkeypatch):
+    monkeypatch.setenv("EDGEFM_KERNELS", f"attention_kl={backend}")
+    of = checks.tensors(checks.Case(5, "pairs", (2, 16), (2, 16)), "cpu", torch.float32)
+    odd, said = (attention_kl(*of, heads=heads, lengths=torch.tensor(each)) for each in ([99, -3], [5, 0]))
+    assert torch.equal(odd, said)
+
+
 def test_no_graph_is_made_where_nothing_needs_a_gradient():
     of = checks.tensors(checks.Case(5), "cpu", torch.float32)
     assert not attention_kl(*of).requires_grad
@@ -176,6 +185,10 @@ def test_what_does_not_fit_is_refused():
         attention_kl(q_s, k_s, q_t[:, :, :4], k_t[:, :, :4])
     with pytest.raises(InputError, match="lengths"):
         attention_kl(q_s, k_s, q_t, k_t, lengths=torch.tensor([1]))
+    with pytest.raises(InputError, match=r"float32; expected .*int32 or int64"):
+        attention_kl(q_s, k_s, q_t, k_t, lengths=torch.tensor([1.5, 2.0]))
+    with pytest.raises(InputError, match="tensors on cpu, meta; expected one device"):
+        attention_kl(q_s, k_s, q_t.to("meta"), k_t.to("meta"))
     with pytest.raises(InputError, match="the student's q"):
         attention_kl(q_s, k_s.half(), q_t, k_t)
     with pytest.raises(InputError, match="5 relation heads"):

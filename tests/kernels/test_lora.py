@@ -210,6 +210,14 @@ def test_under_autocast_the_products_are_in_its_dtype_and_the_factors_gradients_
     assert (y.dtype, x.grad.dtype, one.a.grad.dtype) == (torch.bfloat16, torch.float32, torch.float32)
 
 
+def test_under_autocast_fp64_stays_as_in_pytorchs_own_products_and_shapes_alone_are_answered():
+    one, x = layer(torch.Generator().manual_seed(0), 8, 6, 2, 1), torch.randn(3, 8).double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(lora_linear(x, *one), reference.linear(x, one, None, None, 1.0, 0.0, "none")[0])
+    weight, bias, a, b = one.base.weight.to("meta"), *(each.to("meta") for each in one[1:])
+    assert lora_linear(x.to("meta"), weight, bias, a, b).shape == (3, 6)
+
+
 def test_the_same_torch_seed_gives_the_same_mask_and_the_next_draw_another():
     one, x = layer(torch.Generator().manual_seed(0), 16, 16, 4, 1), torch.ones(5, 16).double()
     torch.manual_seed(1)
@@ -241,3 +249,40 @@ def test_what_does_not_fit_is_refused():
         lora_linear(x, *one, index=index, activation="relu")
     with pytest.raises(InputError, match="for inputs of 7"):
         lora_linear(x[..., :7], *one, index=index)
+    one = tuple(t[0] if t is one.a or t is one.b else t for t in one)
+    weight, bias, a, b = one
+    for wrong, said in (
+        ((weight, bias[:1], a, b), r"a bias \[1\]; expected \[6\]"),  # would be read beyond its end
+        ((weight, bias, a[:0], b[:, :0]), "r from 1 on"),
+        ((weight, bias, a.to("meta"), b.to("meta")), "tensors on cpu, meta; expected one device"),
+    ):
+        with pytest.raises(InputError, match=said):
+            lora_linear(x, *wrong)
+        with pytest.raises(InputError, match=said):
+            lora_mlp(x, *wrong, torch.ones(3, 6), None, torch.ones(1, 6), torch.ones(3, 1))
+    with pytest.raises(InputError, match=r"an index of torch\.float32; expected int32 or int64"):
+        lora_linear(x, *one, index=index.float())
+    with pytest.raises(InputError, match=r"x \[4, 5, 8\] torch\.int64; expected .* floating-point"):
+        lora_linear(x.long(), *one)
+    with pytest.raises(InputError, match=r"x \[\]"):
+        lora_linear(x[0, 0, 0], *one)
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_no_rows_give_no_answers_and_gradients_of_zero(backend, monkeypatch):
+    monkeypatch.setenv("EDGEFM_KERNELS", f"lora={backend}")
+    if backend == "triton":
+        pytest.importorskip("triton")
+        if torch.cuda.is_available():
+            pytest.skip("here is a GPU: Triton compiles, its interpreter is not used")
+    generator = torch.Generator().manual_seed(0)
+    one, x = layer(generator, 8, 6, 2, 2, dtype=torch.float32), torch.zeros(0, 5, 8, requires_grad=True)
+    two, index, seed = layer(generator, 6, 4, 2, 2, dtype=torch.float32), torch.zeros(0, dtype=torch.int64), torch.tensor([1])
+    for each in (one.a, one.b, two.a, two.b):
+        each.requires_grad_()
+    y = lora_linear(x, *one, 1.0, 0.5, "gelu", index=index, seed=seed)
+    z = lora_mlp(x, *one, *two, 1.0, 0.5, index=index, seed=seed)
+    assert (y.shape, z.shape) == ((0, 5, 6), (0, 5, 4))
+    (y.sum() + z.sum()).backward()
+    assert x.grad.shape == x.shape
+    assert not any(each.grad.any() for each in (one.a, one.b, two.a, two.b))

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from ...errors import InputError
 from .. import select
+from .autocast import cast
 from .eager import eager, plain
 
 MAX_HEAD = 128
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Attended(NamedTuple):
@@ -51,7 +53,8 @@ def attention(
     """Attention of N tokens to one another, and what of its map is wanted, without the map in memory.
 
     Args:
-        q, k, v: `[B, H, N, D]`, D from 1 to 128, of one floating-point type; any strides.
+        q, k, v: `[B, H, N, D]`, D from 1 to 128, of one floating-point type (fp16, bf16, fp32, fp64); any strides. Under
+            autocast they are taken in autocast's.
         bias: added to the scores, `[B or 1, H or 1, N, N]`, any floating-point type; −inf masks. A mask of keys
             `[B, 1, 1, N]` is given as `mask.expand(-1, -1, N, -1)`, which takes no memory here either.
         scale: of Q Kᵀ; D ** −0.5 if None.
@@ -67,6 +70,7 @@ def attention(
     Raises:
         InputError: shapes, types or devices that do not fit.
     """
+    q, k, v = cast(q), cast(k), cast(v)
     _check(q, k, v, bias)
     scale = float(q.shape[-1] ** -0.5 if scale is None else scale)
     if bias is None and not (want_lse or want_cls_row or want_importance):
@@ -121,6 +125,8 @@ def _backward(
     if q.numel():
         implementation = _implementation(q)
         implementation.backward(d_out, d_lse, d_cls_row, q, k, v, bias, out, lse, cls_row, scale, *gradients)
+    else:
+        gradients[3].zero_()  # a bias for all images is there without an image, too
     return gradients
 
 
@@ -188,7 +194,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> None:
     b, h, n, d = q.shape
     if not 1 <= d <= MAX_HEAD:
         raise InputError(f"heads of {d} values", expected=f"1 to {MAX_HEAD}", do="split the heads")
-    if not q.is_floating_point() or k.dtype != q.dtype or v.dtype != q.dtype:
+    if q.dtype not in FLOATS or k.dtype != q.dtype or v.dtype != q.dtype:
         raise InputError(f"q {q.dtype}, k {k.dtype}, v {v.dtype}", expected="one floating-point type", do="cast them")
     devices = {t.device for t in (q, k, v, bias) if t is not None}
     if len(devices) > 1:

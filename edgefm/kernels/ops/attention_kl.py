@@ -52,11 +52,11 @@ def attention_kl(
         q_t, k_t: teacher, the same `[B, H_t, N, d_t]`; H_t, d_t and the dtype may differ from the student's.
         temperature: T above 0, for both.
         heads: "mean"; "pairs", student head h with teacher head h; or for each student head its teacher head m(h).
-        lengths: int32 or int64 `[B]`, how many tokens from the first on are valid, 0 to N; None: all.
+        lengths: int32 or int64 `[B]`, how many tokens from the first on are valid, 0 to N (taken into that range); None: all.
         scale_s, scale_t: factors of the scores; None: 1 / sqrt(d).
 
     Raises:
-        InputError: shapes that do not fit, head numbers that there are not, a temperature that is not above 0.
+        InputError: shapes, types or devices that do not fit, head numbers that there are not, a temperature not above 0.
     """
     _check(q_s, k_s, q_t, k_t, temperature, lengths)
     pairs = _pairs(heads, q_s.shape[1], q_t.shape[1])
@@ -64,7 +64,7 @@ def attention_kl(
         (1 / math.sqrt(q.shape[3]) if scale is None else scale) / temperature for q, scale in ((q_s, scale_s), (q_t, scale_t))
     ]
     if lengths is not None:
-        lengths = lengths.to(device=q_s.device, dtype=torch.int32).contiguous()
+        lengths = lengths.to(device=q_s.device, dtype=torch.int32).clamp(0, q_s.shape[2]).contiguous()
     need = torch.is_grad_enabled() and (q_s.requires_grad or k_s.requires_grad)
     run = _eager if plain(q_s, k_s, q_t, k_t) else _attention_kl
     return run(q_s, k_s, q_t.detach(), k_t.detach(), lengths, pairs, *scales, need)[0]
@@ -109,8 +109,12 @@ def _check(q_s: Tensor, k_s: Tensor, q_t: Tensor, k_t: Tensor, temperature: floa
     if q_s.shape[::2] != q_t.shape[::2]:
         found = f"student [B, N] {list(q_s.shape[::2])}, teacher {list(q_t.shape[::2])}"
         raise InputError(found, expected="as many images and tokens", do="give both the same patch grid and prefix tokens")
-    if lengths is not None and lengths.shape != q_s.shape[:1]:
-        raise InputError(f"lengths {list(lengths.shape)}", expected=f"[{q_s.shape[0]}]")
+    devices = {each.device for each in (q_s, k_s, q_t, k_t)}
+    if len(devices) > 1:
+        raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
+    if lengths is not None and (lengths.shape != q_s.shape[:1] or lengths.dtype not in (torch.int32, torch.int64)):
+        found = f"lengths {list(lengths.shape)} {lengths.dtype}"
+        raise InputError(found, expected=f"[{q_s.shape[0]}], int32 or int64")
 
 
 def _pairs(heads: Heads, student: int, teacher: int) -> list[int]:

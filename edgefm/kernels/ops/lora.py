@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .autocast import cast
 from .eager import eager, plain
 from .frozen import Frozen, Layer
 
@@ -48,13 +49,13 @@ def lora_linear(
         seed: int64, one element on x's device: the mask is a pure function of it; None: drawn from torch's generator.
 
     Raises:
-        InputError: shapes that do not fit, dropout_p outside [0, 1), an unknown activation.
+        InputError: shapes, types or devices that do not fit, dropout_p outside [0, 1), an unknown activation.
     """
     if activation not in ACTIVATIONS:
         raise InputError(f"lora_linear with activation {activation!r}", expected=", ".join(ACTIVATIONS))
     x = cast(x)
     rows, a, b, index = arranged(x, a, b, index, dropout_p)
-    base = checked(weight, rows.shape[1], b.shape[1], a, b)
+    base = checked(weight, bias, rows, a, b, index)
     seed, keep = drawn(seed, x, dropout_p), wants_gradient(x, a, b)
     y, *_ = (_eager if plain(x) else _linear)(
         rows, base.weight, list(base.state), base.block, base.nested_block, bias, a, b, index, seed, scale, dropout_p,
@@ -68,18 +69,15 @@ def wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
 
-def cast(x: Tensor) -> Tensor:
-    """x in autocast's dtype, where autocast is on."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-
-
 def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """x as `[M, in]`, a and b with their adapters' axis, the index per row.
 
     Raises:
-        InputError: several adapters without an index, an index of another length, p outside [0, 1).
+        InputError: x without an axis or not of floating point, several adapters without an index, an index of another length or
+            not of whole numbers, p outside [0, 1).
     """
+    if not x.dim() or not x.is_floating_point():
+        raise InputError(f"x {list(x.shape)} {x.dtype}", expected="[..., in] of a floating-point type")
     if not 0 <= p < 1:
         raise InputError(f"dropout_p = {p}", expected="0 <= dropout_p < 1")
     if a.dim() == 2:
@@ -89,6 +87,8 @@ def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) ->
         if len(a) > 1:
             raise InputError(f"{len(a)} adapters and no index", do="give index, one number per row or per image")
         return rows, a, b, None
+    if index.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"an index of {index.dtype}", expected="int32 or int64")
     if index.numel() == x.shape[0] and index.numel() != len(rows):
         index = index.reshape(-1).repeat_interleave(len(rows) // x.shape[0], output_size=len(rows))
     if index.numel() != len(rows):
@@ -96,19 +96,33 @@ def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) ->
     return rows, a, b, index.reshape(-1).to(torch.int32)
 
 
-def checked(weight: Tensor | Frozen, inner: int, out: int, a: Tensor, b: Tensor) -> Frozen:
-    """The weight as `Frozen`.
+def checked(
+    weight: Tensor | Frozen,
+    bias: Tensor | None,
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    index: Tensor | None,
+    inner: int | None = None,
+) -> Frozen:
+    """The weight as `Frozen`, for inputs of `inner` values, x's if None.
 
     Raises:
-        InputError: the shapes of weight, a and b do not fit together.
+        InputError: the shapes of weight, bias, a and b do not fit together, or they do not lie where x `[M, ...]` does.
     """
     base = weight if isinstance(weight, Frozen) else Frozen(weight)
+    out, inner = b.shape[1], x.shape[1] if inner is None else inner
     fits = base.weight.numel() * 2 == out * inner + out * inner % 2 if base.kind == "nf4" else base.weight.shape == (out, inner)
-    if not fits or a.shape[2] != inner or a.shape[:2] != (b.shape[0], b.shape[2]):
+    if not fits or not a.shape[1] or a.shape[2] != inner or a.shape[:2] != (b.shape[0], b.shape[2]):
         raise InputError(
             f"a {base.kind} weight {list(base.weight.shape)}, a {list(a.shape)}, b {list(b.shape)} for inputs of {inner}",
-            expected="[out, in], [num, r, in] and [num, out, r]",
+            expected="[out, in], [num, r, in] and [num, out, r], r from 1 on",
         )
+    if bias is not None and bias.shape != (out,):
+        raise InputError(f"a bias {list(bias.shape)}", expected=f"[{out}]")
+    devices = {each.device for each in (x, base.weight, *base.state, bias, a, b, index) if each is not None}
+    if len(devices) > 1:
+        raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
     return base
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .autocast import cast
 from .eager import eager, plain
 from .frozen import Frozen, Layer
-from .lora import arranged, cast, checked, drawn, wants_gradient
+from .lora import arranged, checked, drawn, wants_gradient
 
 ACTIVATIONS = ("gelu", "silu", "swiglu", "glu")
 
@@ -48,7 +49,7 @@ def lora_mlp(
             first half · silu(second half) (timm's GluMlp with gate_last).
 
     Raises:
-        InputError: shapes that do not fit, dropout_p outside [0, 1), an unknown activation.
+        InputError: shapes, types or devices that do not fit, dropout_p outside [0, 1), an unknown activation.
     """
     if activation not in ACTIVATIONS:
         raise InputError(f"lora_mlp with activation {activation!r}", expected=", ".join(ACTIVATIONS))
@@ -58,7 +59,7 @@ def lora_mlp(
     if len(a1) != len(a2):
         raise InputError(f"{len(a1)} adapters on fc1 and {len(a2)} on fc2", expected="the same number")
     hidden = b1.shape[1] // 2 if activation in ("swiglu", "glu") else b1.shape[1]
-    base1, base2 = checked(weight1, x.shape[-1], b1.shape[1], a1, b1), checked(weight2, hidden, b2.shape[1], a2, b2)
+    base1, base2 = checked(weight1, bias1, rows, a1, b1, index), checked(weight2, bias2, rows, a2, b2, index, hidden)
     first = (base1.weight, list(base1.state), base1.block, base1.nested_block, bias1, a1, b1)
     second = (base2.weight, list(base2.state), base2.block, base2.nested_block, bias2, a2, b2)
     keep = wants_gradient(x, a1, b1, a2, b2)

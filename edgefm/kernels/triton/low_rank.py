@@ -96,6 +96,8 @@ def tall(u, x, activation: str = "none", mask: Mask | None = None) -> torch.Tens
     """uᵀ (mask ∘ act(x)), fp32 `[R, N]`: u `[M, R]`, x `[M, N]`, gated `[M, 2 N]`; summed in an order that does not vary."""
     (m, ranks), wide = u.shape, x.shape[1]
     n = wide // 2 if CODE[activation] >= CODE["swiglu"] else wide
+    if not m:
+        return torch.zeros(ranks, n, device=x.device)
     block = rank_block(ranks)
     strips, steps = -(-n // COLUMNS), -(-m // ROWS)
     span = -(-steps // max(1, min(steps, PROGRAMS // strips))) * ROWS
