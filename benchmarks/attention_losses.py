@@ -11,8 +11,8 @@ other; a run that was stopped goes on where it was. Differences are of the mean 
 paired and by patient.
 
 Whether a loss did what it said stands beside it, on the images of val: how far the student's last layer is from the
-teacher's. The intervals are over patients, not over seeds: with two seeds the students with a loss more were nearer to the
-teacher's probabilities only where the default's best epoch had come early.
+teacher's. The intervals are over patients, not over seeds: with one seed and with two the students with a loss more were nearer
+to the teacher's probabilities, with three only those with relation alone; the default's best epoch comes early in one of three.
 """
 
 from __future__ import annotations
