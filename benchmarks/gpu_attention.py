@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_contenders import tried, why
+from gpu_contenders import why
 from gpu_measure import Clock, Run, options
 from torch import Tensor
 
@@ -175,9 +175,9 @@ def compare(run: Run, job: str, size: tuple[int, int, int, int]) -> dict[str, An
     """All contenders at one job and size. One that fails (no memory, no such option) says why and is left out; without EdgeFM
     or without any peer there is no ratio."""
     device = "cuda" if run.card else "cpu"
-    given = data(job, size, device, torch.bfloat16)
+    label, given = f"{job}, N = {size[2]}", data(job, size, device, torch.bfloat16)
     calls = {name: partial(f, *given) for name, f in contenders(job, device).items()}
-    able, wrong, failed = tried(calls, partial(errors, exact=exact_answers(job, given)))
+    able, wrong, failed = run.tried(label, calls, partial(errors, exact=exact_answers(job, given)))
     found = run.clock.times(able)
     best = min((name for name in found if name != "EdgeFM"), key=lambda name: found[name].p50, default=None)
     ratio = None if best is None or "EdgeFM" not in found else round(found[best].p50 / found["EdgeFM"].p50, 3)
@@ -186,9 +186,6 @@ def compare(run: Run, job: str, size: tuple[int, int, int, int]) -> dict[str, An
     print(f"\n{job} {list(size)}: {said}, target {TARGET}; roofline {limit}")
     for name, t in found.items():
         print(f"  {name:28s} {t.p50:9.3f} ms (p95 {t.p95:.3f})  error {wrong[name]:.1e}")
-    for name, reason in failed.items():
-        print(f"  {name:28s} failed: {reason}")
-    label = f"{job}, N = {size[2]}"
     run.goal(label, best or "any peer", TARGET, {}, found)
     row = {
         "job": job, "shape": size, "times_best_peer": ratio, "best_peer": best, "roofline": limit, "failed": failed,

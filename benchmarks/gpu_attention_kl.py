@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_contenders import tried, why
+from gpu_contenders import why
 from gpu_measure import Clock, Run, options
 from torch import Tensor
 
@@ -28,10 +28,10 @@ from edgefm.kernels.ops.attention_kl import attention_kl
 
 # name -> images, tokens, student heads, teacher heads, form; all heads of 64
 SHAPES = {
-    "ViT-B to ViT-Ti, mean, N = 197": (64, 197, 3, 12, "mean"),
-    "12 relation heads, pairs, N = 197": (64, 197, 12, 12, "pairs"),
     "ViT-L to ViT-S, mean, N = 1370": (8, 1370, 6, 16, "mean"),
     "16 relation heads, pairs, N = 1370": (8, 1370, 16, 16, "pairs"),
+    "ViT-B to ViT-Ti, mean, N = 197": (64, 197, 3, 12, "mean"),
+    "12 relation heads, pairs, N = 197": (64, 197, 12, 12, "pairs"),
 }
 TINY = {"mean": (1, 37, 2, 3, "mean"), "pairs": (1, 37, 2, 2, "pairs")}
 LENGTHS, SHORT = (512, 1024, 2048, 4096), (8, 16)  # tokens over which the peak memory is shown
@@ -144,7 +144,7 @@ def compare(run: Run, name: str, shape: Shape, dtype: torch.dtype) -> dict[str, 
     device = "cuda" if run.card else "cpu"
     of, heads = made(shape, device, dtype), shape[4]
     calls = {peer: partial(step, call, of, heads) for peer, call in contenders(heads, device).items()}
-    able, wrong, failed = tried(calls, partial(errors, exact=exact_answers(of, heads)))
+    able, wrong, failed = run.tried(name, calls, partial(errors, exact=exact_answers(of, heads)))
     called = run.clock.times(able)
     memory = {peer: peak(call, device) for peer, call in able.items()}
     moved, operations, exponentials = work(shape)

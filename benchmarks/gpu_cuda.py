@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_contenders import tried, why
+from gpu_contenders import why
 from gpu_measure import Clock, Run, options
 from measure import SKIPPED
 
@@ -75,7 +75,7 @@ def report(
     run: Run, name: str, calls: dict[str, Any], error: Callable[[torch.Tensor], float], goals: tuple[str, ...], *work: float
 ) -> dict[str, Any]:
     """One row. calls: contenders, or why one is none; goals: peers to be beaten; work: bytes and operations."""
-    can, wrong, failed = tried({peer: call for peer, call in calls.items() if not isinstance(call, str)}, error)
+    can, wrong, failed = run.tried(name, {peer: call for peer, call in calls.items() if not isinstance(call, str)}, error)
     called = run.clock.times(can)
     alone, refused = run.clock.alone(can)
     times: dict[str, Any] = failed | {peer: call for peer, call in calls.items() if isinstance(call, str)}

@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ ROWS = (
         "5 times eager at 197 tokens, 10 times at 1,370; faster than compiled",
     ),
     Row(
-        "attention with importance, then with the gradient of its bias",
+        "attention with the gradient of its bias, then with importance",
         "gpu_attention",
         "1.5 times the best of eager, compiled, SDPA and flex_attention",
     ),
@@ -109,13 +110,21 @@ def measured(row: Row, asked: argparse.Namespace, folder: Path, minutes: float) 
 
 def ran(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """A process's exit code and the last line that it wrote to stderr, all of which is passed on as it comes."""
-    last = "it said nothing"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as child:
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    last = ["it said nothing"]
+
+    def pass_on() -> None:
         assert child.stderr is not None
-        for line in child.stderr:
-            sys.stderr.write(line)
-            last = line.strip() or last
-    return child.returncode, last
+        with child.stderr as lines:
+            for line in lines:
+                sys.stderr.write(line)
+                last[0] = line.strip() or last[0]
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    code = child.wait()
+    reader.join(10)  # a compiler that it started may hold the pipe open for ever
+    return code, last[0]
 
 
 def unused(file: Path) -> Path:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_contenders import Call, tried, why
+from gpu_contenders import Call, why
 from gpu_measure import Clock, Run, Timing, options
 from torch import Tensor, nn
 from torch.nn import functional
@@ -191,7 +191,7 @@ def contenders(case: Case, variants: bool, compiled: bool, quick: bool) -> dict[
 
 def compare(run: Run, base: str, label: str, case: Case, steps: dict[str, Call]) -> dict[str, Any]:
     """One row: microseconds of each contender that runs, why another does not, ratios, EdgeFM's errors, the roofline."""
-    able, _, failed = tried(steps)
+    able, _, failed = run.tried(label, steps)
     if case.peft is None:
         failed["PEFT"] = case.missing
     called = run.clock.times(able)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import measure  # noqa: F401  puts the checkout on the path
 import torch
-from gpu_contenders import Call, why
+from gpu_contenders import Call, tried, why
 from gpu_profile import kernels
 
 from edgefm.bench.latency import Timing, timed, timing
@@ -99,7 +99,7 @@ def _released() -> None:
     """After a capture that failed: torch's current stream is still the captured one, and its generator waits for the end."""
     torch.cuda.set_stream(torch.cuda.default_stream())
     torch.cuda.synchronize()
-    with suppress(AttributeError, RuntimeError):  # not public
+    with suppress(Exception):  # not public, and no row shall be lost by it
         here = torch.cuda.default_generators[torch.cuda.current_device()]
         here.graphsafe_set_state(torch.Generator("cuda").graphsafe_get_state())
 
@@ -126,7 +126,9 @@ def options(document: str, quick: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run on tiny shapes")
     parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no row after these")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="start no row after these; profiling may take one more"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file, written after each row")
     return parser
 
@@ -177,6 +179,17 @@ class Run:
         finally:
             if self.card:
                 torch.cuda.empty_cache()
+
+    def tried(
+        self, row: str, calls: Mapping[str, Call], look: Callable[[Any], Any] = lambda answer: None
+    ) -> tuple[dict[str, Call], dict[str, Any], dict[str, str]]:
+        """`gpu_contenders.tried`; where EdgeFM itself does not run, the row has failed."""
+        able, looked, failed = tried(calls, look)
+        for name, reason in failed.items():
+            print(f"  {name} failed: {reason}")
+            if name.lower().startswith("edgefm"):
+                self.failed[f"{row}, {name}"] = reason
+        return able, looked, failed
 
     def profile(self, name: str, row: dict[str, Any], calls: Mapping[str, Call]) -> None:
         """Let `finish` add to this row which kernels these calls launch."""

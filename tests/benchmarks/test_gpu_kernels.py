@@ -212,6 +212,7 @@ def test_without_a_peer_or_without_edgefm_there_is_no_ratio(run, script, monkeyp
     assert row["times_best_peer"] is None
     assert (row["best_peer"] is None) == (best is None)
     assert set(row["failed"]) == failing
+    assert list(run.failed) == (["importance, N = 21, EdgeFM"] if "EdgeFM" in failing else [])  # a peer's failure is no fault
     assert run.goals[0]["met"] is None
     json.dumps(row)
     assert said({"rows": [row], "device": "a card"}) == "not yet measured"
