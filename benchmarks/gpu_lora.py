@@ -162,16 +162,6 @@ def contenders(case: Case, variants: bool, compiled: bool, quick: bool) -> dict[
     """Name -> one step."""
     from edgefm.kernels.triton import lora
 
-    def forced(way):
-        def step():
-            lora.FORCED = way
-            try:
-                return case.ours()
-            finally:
-                lora.FORCED = None
-
-        return step
-
     steps: dict[str, Call] = {"EdgeFM": case.ours}
     if not case.alone:
         steps["EdgeFM, two layers"] = lambda: case.ours(case.two_layers)
@@ -185,8 +175,22 @@ def contenders(case: Case, variants: bool, compiled: bool, quick: bool) -> dict[
             fast = torch.compile(model)
             steps["PEFT compiled"] = lambda: case.step(fast)
     if variants:
-        steps |= {f"EdgeFM {way.wide}/{way.thin}": forced(way) for way in lora.WAYS}
+        steps |= {f"EdgeFM {way.wide}/{way.thin}": forced(way, case.ours) for way in lora.WAYS}
     return steps
+
+
+def forced(way: Any, call: Call) -> Call:
+    """`call`, the products running in this way."""
+    from edgefm.kernels.triton import lora
+
+    def run() -> Any:
+        lora.FORCED = way
+        try:
+            return call()
+        finally:
+            lora.FORCED = None
+
+    return run
 
 
 def compare(run: Run, base: str, label: str, case: Case, steps: dict[str, Call]) -> dict[str, Any]:
@@ -196,11 +200,12 @@ def compare(run: Run, base: str, label: str, case: Case, steps: dict[str, Call])
         failed["PEFT"] = case.missing
     called = run.clock.times(able)
     alone, refused = run.clock.alone(able)
-    row: dict[str, Any] = {"case": label, "error": case.error() if "EdgeFM" in able else None, "step": microseconds(called)}
+    _, errors, unknown = run.tried(f"error of {label}", checks(case, able), float)
+    failed |= {f"error of {name}": reason for name, reason in unknown.items()}
+    row: dict[str, Any] = {"case": label, "error": errors.pop("EdgeFM", None), "step": microseconds(called)}
     if run.card:
         row |= {"graph": microseconds(alone), "no graph": refused}
-    row["errors"] = errors(case, able)
-    row["failed"] = failed
+    row |= {"errors": errors, "failed": failed}
     row["roofline"] = run.roofline(case.bytes, case.operations, (alone or called).get("EdgeFM"))
     for kind in ("step", "graph"):
         times = row.get(kind, {})
@@ -216,19 +221,13 @@ def compare(run: Run, base: str, label: str, case: Case, steps: dict[str, Call])
     return row
 
 
-def errors(case: Case, able: dict[str, Call]) -> dict[str, float]:
-    """Of EdgeFM's other ways."""
+def checks(case: Case, able: dict[str, Call]) -> dict[str, Callable[[], float]]:
+    """Name -> the error, of each of EdgeFM's own ways that runs."""
     from edgefm.kernels.triton import lora
 
-    found = {"EdgeFM, two layers": case.error(case.two_layers)} if "EdgeFM, two layers" in able else {}
-    for way in lora.WAYS:
-        if f"EdgeFM {way.wide}/{way.thin}" in able:
-            lora.FORCED = way
-            try:
-                found[f"{way.wide}/{way.thin}"] = case.error()
-            finally:
-                lora.FORCED = None
-    return found
+    found: dict[str, Callable[[], float]] = {"EdgeFM": case.error, "EdgeFM, two layers": partial(case.error, case.two_layers)}
+    found |= {f"EdgeFM {way.wide}/{way.thin}": forced(way, case.error) for way in lora.WAYS}
+    return {name: error for name, error in found.items() if name in able}
 
 
 def microseconds(times: dict[str, Timing]) -> dict[str, float]:

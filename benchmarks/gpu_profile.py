@@ -36,7 +36,7 @@ def kernels(call: Call) -> dict[str, Any]:
             for _ in range(3):
                 call()
             torch.cuda.synchronize()
-            with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
                 for _ in range(PROFILED):
                     call()
                 torch.cuda.synchronize()
