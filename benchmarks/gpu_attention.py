@@ -5,20 +5,24 @@ Not plain attention, which EdgeFM leaves to SDPA. Random bf16 data, 12 heads of 
     python benchmarks/gpu_attention.py [--quick] [--sweep] [--out FILE.json]
     TRITON_INTERPRET=1 EDGEFM_KERNELS=attention=triton python benchmarks/gpu_attention.py --device cpu    (dry run, tiny shapes)
 
-Three jobs: `importance` (out and importance, forward), `bias step` (forward and backward with the gradient of a bias
-[1, H, N, N]), `importance step` (as the first, then backward from out). The card's time alone, without what Python takes to
-launch. Beside each time: its largest error against fp64, over the largest value. flex_attention reads the bias as a captured
-tensor; where its version has no gradient for one, its line says so. --sweep also times each kernel's other blocks.
+Three jobs: `bias step` (forward and backward with the gradient of a bias [1, H, N, N]), `importance` (out and importance,
+forward), `importance step` (the same, then backward from out). The card's time alone, without what Python takes to launch.
+Beside each time: its largest error against fp64, over the largest value; beside a bias step which kernels EdgeFM and the best
+peer launch, asked after all times. flex_attention reads the bias as a captured tensor; where its version has no gradient for
+one, its line says so. --sweep also times each kernel's other blocks.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_measure import Clock, Run, options, why
+from gpu_contenders import why
+from gpu_measure import Clock, Run, options
 from torch import Tensor
 
 from edgefm.kernels.ops.attention import attention
@@ -26,7 +30,7 @@ from edgefm.kernels.ops.attention import attention
 SIZES = ((64, 12, 197, 64), (16, 12, 577, 64), (8, 12, 1370, 64))
 TINY = ((2, 2, 21, 16),)
 TARGET = 1.5
-PAUSE = 4_000_000  # clock ticks that the card waits while Python queues the work, so that launching is not in the time
+PAUSE = 10_000_000  # clock ticks, 5 ms, that the card waits while Python queues the work: launching is not in the time
 CANDIDATES = {
     "forward": ((128, 64, 4, 3), (128, 64, 8, 3), (64, 64, 4, 3), (128, 128, 8, 2), (128, 32, 4, 3)),
     "importance": ((64, 128, 4, 3), (64, 64, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2)),
@@ -168,35 +172,30 @@ def work(job: str, size: tuple[int, int, int, int]) -> tuple[int, int]:
 
 
 def compare(run: Run, job: str, size: tuple[int, int, int, int]) -> dict[str, Any]:
-    """All contenders at one job and size. One that fails (no memory, no such option) says why and is left out."""
+    """All contenders at one job and size. One that fails (no memory, no such option) says why and is left out; without EdgeFM
+    or without any peer there is no ratio."""
     device = "cuda" if run.card else "cpu"
-    given = data(job, size, device, torch.bfloat16)
-    exact, calls, wrong, failed = exact_answers(job, given), {}, {}, {}
-    for name, f in contenders(job, device).items():
-        try:
-            wrong[name] = errors(f(*given), exact)
-            f(*given)
-            calls[name] = lambda f=f: f(*given)
-        except Exception as error:
-            failed[name] = why(error)
-    del exact
-    found = run.clock.times(calls)
-    best = min((t.p50, name) for name, t in found.items() if name != "EdgeFM")
-    ratio = best[0] / found["EdgeFM"].p50 if "EdgeFM" in found else 0.0
+    label, given = f"{job}, N = {size[2]}", data(job, size, device, torch.bfloat16)
+    calls = {name: partial(f, *given) for name, f in contenders(job, device).items()}
+    able, wrong, failed = run.tried(label, calls, partial(errors, exact=exact_answers(job, given)))
+    found = run.clock.times(able)
+    best = min((name for name in found if name != "EdgeFM"), key=lambda name: found[name].p50, default=None)
+    ratio = None if best is None or "EdgeFM" not in found else round(found[best].p50 / found["EdgeFM"].p50, 3)
     limit = run.roofline(*work(job, size), found.get("EdgeFM"))
-    print(f"\n{job} {list(size)}: {ratio:.2f} times the best peer ({best[1]}), target {TARGET}; roofline {limit}")
+    said = "no ratio" if ratio is None else f"{ratio:.2f} times the best peer ({best})"
+    print(f"\n{job} {list(size)}: {said}, target {TARGET}; roofline {limit}")
     for name, t in found.items():
         print(f"  {name:28s} {t.p50:9.3f} ms (p95 {t.p95:.3f})  error {wrong[name]:.1e}")
-    for name, reason in failed.items():
-        print(f"  {name:28s} failed: {reason}")
-    run.goal(f"{job}, N = {size[2]}", best[1], TARGET, {}, found)
-    return {
-        "job": job, "shape": size, "times_best_peer": round(ratio, 3), "best_peer": best[1], "roofline": limit,
-        "failed": failed,
+    run.goal(label, best or "any peer", TARGET, {}, found)
+    row = {
+        "job": job, "shape": size, "times_best_peer": ratio, "best_peer": best, "roofline": limit, "failed": failed,
         "contenders": {
             name: {"p50_ms": t.p50, "p95_ms": t.p95, "error": float(f"{wrong[name]:.2g}")} for name, t in found.items()
         },
     }  # fmt: skip
+    if job == "bias step":
+        run.profile(label, row, {name: able[name] for name in ("EdgeFM", best) if name in able})
+    return row
 
 
 def sweep(size: tuple[int, int, int, int], clock: Clock) -> dict[str, dict[str, float]]:
@@ -220,26 +219,23 @@ def sweep(size: tuple[int, int, int, int], clock: Clock) -> dict[str, dict[str, 
     return found
 
 
-def main() -> None:
+def main() -> int:
     parser = options(__doc__, "fewer rounds, without the job `importance step`")
     parser.add_argument("--sweep", action="store_true", help="also other blocks (cc 9.0)")
     asked = parser.parse_args()
     run = Run(asked, Clock(asked.device, 15 if asked.quick else 60, pause=PAUSE))
     rows: list[dict[str, Any]] = []
-    for job in ("importance", "bias step") if asked.quick else ("importance", "bias step", "importance step"):
+    for job in ("bias step", "importance") if asked.quick else ("bias step", "importance", "importance step"):
         for size in SIZES if run.card else TINY:
-            if not run.on(f"{job}, N = {size[2]}"):
-                continue
-            torch.compiler.reset()
-            rows.append(compare(run, job, size))
-            run.save(rows=rows)
-            if run.card:
-                torch.cuda.empty_cache()
+            found = run.row(f"{job}, N = {size[2]}", partial(compare, run, job, size))
+            if found is not None:
+                rows.append(found)
+                run.save(rows=rows)
     if asked.sweep and run.card:
-        swept = {str(size): sweep(size, Clock(asked.device, 10, pause=PAUSE)) for size in SIZES if run.on(f"sweep {size}")}
-        run.save(sweep=swept)
-    run.save()
+        clock = Clock(asked.device, 10, pause=PAUSE)
+        run.save(sweep={str(size): run.row(f"sweep {size}", partial(sweep, size, clock)) for size in SIZES})
+    return run.finish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """attention_kl forward and backward on a GPU against eager PyTorch, the same compiled, and what flex_attention can do of it.
 
-Not a test. Beside each time: peak memory, error against fp64, the roofline; then the peak over the number of tokens. The eager
-peer keeps scores in the input's type and softmaxes to fp32, its best setting that is right.
+Not a test. Beside each time: peak memory, error against fp64, the roofline, and which kernels EdgeFM and the best peer launch,
+asked after all times; then the peak over the number of tokens. The eager peer keeps scores in the input's type and softmaxes to
+fp32, its best setting that is right.
 
     python benchmarks/gpu_attention_kl.py [--quick] [--sweep] [--out FILE.json]
     TRITON_INTERPRET=1 EDGEFM_KERNELS=attention_kl=triton python benchmarks/gpu_attention_kl.py --device cpu   (dry run)
@@ -13,21 +14,24 @@ logarithm, so there it is no peer. Its backward needs a GPU.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from gpu_measure import Clock, Run, options, why
+from gpu_contenders import why
+from gpu_measure import Clock, Run, options
 from torch import Tensor
 
 from edgefm.kernels.ops.attention_kl import attention_kl
 
 # name -> images, tokens, student heads, teacher heads, form; all heads of 64
 SHAPES = {
-    "ViT-B to ViT-Ti, mean, N = 197": (64, 197, 3, 12, "mean"),
-    "12 relation heads, pairs, N = 197": (64, 197, 12, 12, "pairs"),
     "ViT-L to ViT-S, mean, N = 1370": (8, 1370, 6, 16, "mean"),
     "16 relation heads, pairs, N = 1370": (8, 1370, 16, 16, "pairs"),
+    "ViT-B to ViT-Ti, mean, N = 197": (64, 197, 3, 12, "mean"),
+    "12 relation heads, pairs, N = 197": (64, 197, 12, 12, "pairs"),
 }
 TINY = {"mean": (1, 37, 2, 3, "mean"), "pairs": (1, 37, 2, 2, "pairs")}
 LENGTHS, SHORT = (512, 1024, 2048, 4096), (8, 16)  # tokens over which the peak memory is shown
@@ -76,9 +80,9 @@ def contenders(heads: str, device: str) -> dict[str, Callable[..., Tensor]]:
     """Each way to compute it; compiled only on a GPU."""
     ways = {"edgefm": fused, "eager": eager}
     if device == "cuda":
-        ways["compiled"] = torch.compile(eager)
+        ways["compiled"] = torch.compile(eager, dynamic=False)
         if heads == "pairs":
-            ways["flex_attention"] = torch.compile(flexible)
+            ways["flex_attention"] = torch.compile(flexible, dynamic=False)
     return ways
 
 
@@ -120,34 +124,32 @@ def work(shape: Shape) -> tuple[int, int, int]:
     return sides * (6 * student + 4 * teacher), 2 * 64 * cells * products, cells * exponentials
 
 
-def errors(call: Callable[..., Tensor], of: list[Tensor], heads: str) -> list[float]:
-    """Of the value, dq and dk of the first image: the largest against fp64, over the largest value."""
-    exact_of = [x[:1].detach().double() for x in of]
-    exact = step(eager, [exact_of[0].requires_grad_(), exact_of[1].requires_grad_(), *exact_of[2:]], heads)
-    first = [x[:1].detach() for x in of]
-    got = step(call, [first[0].clone().requires_grad_(), first[1].clone().requires_grad_(), *first[2:]], heads)
-    return [float((g.double() - e).abs().max() / e.abs().max()) for g, e in zip(got, exact)]
+def exact_answers(of: list[Tensor], heads: str) -> list[Tensor]:
+    """`step` in fp64, an image at a time: the value is their mean."""
+    parts = []
+    for image in range(len(of[0])):
+        one = [x[image : image + 1].detach().double() for x in of]
+        parts.append(step(eager, [one[0].requires_grad_(), one[1].requires_grad_(), *one[2:]], heads))
+    values, dq, dk = zip(*parts)
+    return [torch.stack(values).mean(), torch.cat(dq) / len(parts), torch.cat(dk) / len(parts)]
+
+
+def errors(answers: list[Tensor], exact: list[Tensor]) -> list[float]:
+    """Of the value, dq and dk: the largest against fp64, over the largest value."""
+    return [float((mine.double() - true).abs().max() / true.abs().max()) for mine, true in zip(answers, exact)]
 
 
 def compare(run: Run, name: str, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
     """One row: all contenders. One that fails says why and is left out."""
     device = "cuda" if run.card else "cpu"
     of, heads = made(shape, device, dtype), shape[4]
-    wrong: dict[str, list[float]] = {}
-    failed: dict[str, str] = {}
-    calls: dict[str, Callable[[], object]] = {}
-    for peer, call in contenders(heads, device).items():
-        try:
-            wrong[peer] = errors(call, of, heads)
-            step(call, of, heads)
-            calls[peer] = lambda call=call: step(call, of, heads)
-        except Exception as error:
-            failed[peer] = why(error)
-    called = run.clock.times(calls)
-    memory = {peer: peak(call, device) for peer, call in calls.items()}
+    calls = {peer: partial(step, call, of, heads) for peer, call in contenders(heads, device).items()}
+    able, wrong, failed = run.tried(name, calls, partial(errors, exact=exact_answers(of, heads)))
+    called = run.clock.times(able)
+    memory = {peer: peak(call, device) for peer, call in able.items()}
     moved, operations, exponentials = work(shape)
-    alone, refused = run.clock.alone(calls)
-    found = {
+    alone, refused = run.clock.alone(able)
+    found: dict[str, Any] = {
         "ms": {peer: each.p50 for peer, each in called.items()},
         "peak_mib": memory,
         "relative_error_value_dq_dk": wrong,
@@ -160,6 +162,9 @@ def compare(run: Run, name: str, shape: Shape, dtype: torch.dtype) -> dict[str, 
             found["times_eager"] = called["eager"].p50 / called["edgefm"].p50
         for peer, at_least in TARGETS[shape[1]].items():
             run.goal(name, peer, at_least, called, alone, ours="edgefm")
+    times = alone or called
+    peers = sorted((peer for peer in times if peer != "edgefm"), key=lambda peer: times[peer].p50)[:1]
+    run.profile(name, found, {peer: able[peer] for peer in ("edgefm", *peers) if peer in able})
     return found
 
 
@@ -178,22 +183,26 @@ def memory_over_tokens(device: str, dtype: torch.dtype) -> dict[str, dict[str, l
     return found
 
 
-def sweep(shape: Shape, device: str, dtype: torch.dtype, clock: Clock) -> dict[str, float]:
-    """Milliseconds of forward and backward with each tile of one kernel, the others as they are."""
+def sweep(shape: Shape, device: str, dtype: torch.dtype, clock: Clock) -> dict[str, float | str]:
+    """Milliseconds of forward and backward with each tile of one kernel, the others as they are; or why not."""
     from edgefm.kernels.triton import attention_kl as module
     from edgefm.kernels.triton.measured import held
 
-    of, heads, found = made(shape, device, dtype), shape[4], {}
+    of, heads = made(shape, device, dtype), shape[4]
     width = max(module.padded(each.shape[3]) for each in of[:4])
+    found: dict[str, float | str] = {}
     for kernel in ("rows", "columns") if heads == "pairs" else ("lse", "mean_rows", "mean_columns"):
         for tile in TILES[kernel] if device == "cuda" else [(32, 32, 4, 1)]:
-            with held({module.key(kernel, width, dtype.itemsize): tile}):
-                found[f"{kernel} {tile}"] = clock.times({"": lambda: step(fused, of, heads)})[""].p50
+            try:
+                with held({module.key(kernel, width, dtype.itemsize): tile}):
+                    found[f"{kernel} {tile}"] = clock.times({"": lambda: step(fused, of, heads)})[""].p50
+            except Exception as error:  # more shared memory than there is
+                found[f"{kernel} {tile}"] = why(error)
     return found
 
 
-def main() -> None:
-    parser = options(__doc__, "half a second a contender, not three")
+def main() -> int:
+    parser = options(__doc__, "half a second for a row's times, not three")
     parser.add_argument("--sweep", action="store_true", help="also every tile")
     asked = parser.parse_args()
     seconds = 0.5 if asked.quick else 3.0
@@ -202,19 +211,23 @@ def main() -> None:
     cases: dict[str, dict[str, Any]] = {}
     facts = {"dtype": str(dtype), "cases": cases}
     for name, shape in (SHAPES if run.card else TINY).items():
-        if not run.on(name):
-            continue
-        cases[name] = compare(run, name, shape, dtype)
-        if asked.sweep:
-            cases[name]["sweep_ms"] = sweep(shape, asked.device, dtype, Clock(asked.device, seconds=seconds / 5))
-        print(name, json.dumps(cases[name], indent=1), flush=True)
-        run.save(**facts)
-    if run.on("peak memory over tokens"):
-        memory = memory_over_tokens(asked.device, dtype)
+        found = run.row(name, partial(compare, run, name, shape, dtype))
+        if found is not None:
+            cases[name] = found
+            print(name, json.dumps(found, indent=1), flush=True)
+            run.save(**facts)
+    memory = run.row("peak memory over tokens", partial(memory_over_tokens, asked.device, dtype))
+    if memory is not None:
         print("peak MiB over tokens", json.dumps(memory), flush=True)
         run.save(peak_mib_over_tokens=memory)
-    run.save()
+    for name in [*cases] if asked.sweep else ():
+        shape, clock = (SHAPES | TINY)[name], Clock(asked.device, seconds=seconds / 5)
+        swept = run.row(f"sweep of {name}", partial(sweep, shape, asked.device, dtype, clock))
+        if swept is not None:
+            cases[name]["sweep_ms"] = swept
+            run.save(**facts)
+    return run.finish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

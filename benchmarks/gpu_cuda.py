@@ -19,8 +19,9 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch._dynamo
+from gpu_contenders import why
 from gpu_measure import Clock, Run, options
+from measure import SKIPPED
 
 from edgefm.kernels.cuda.attention import attention_bias
 from edgefm.kernels.cuda.lora import lora_linear_int8, lora_linear_nf4
@@ -67,28 +68,28 @@ def peft_peer(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, a: torc
             model(x)
         return lambda: model(x)
     except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        return why(error)
 
 
 def report(
     run: Run, name: str, calls: dict[str, Any], error: Callable[[torch.Tensor], float], goals: tuple[str, ...], *work: float
 ) -> dict[str, Any]:
     """One row. calls: contenders, or why one is none; goals: peers to be beaten; work: bytes and operations."""
-    can = {peer: call for peer, call in calls.items() if not isinstance(call, str)}
+    can, wrong, failed = run.tried(name, {peer: call for peer, call in calls.items() if not isinstance(call, str)}, error)
     called = run.clock.times(can)
     alone, refused = run.clock.alone(can)
-    times: dict[str, Any] = {peer: call for peer, call in calls.items() if isinstance(call, str)}
+    times: dict[str, Any] = failed | {peer: call for peer, call in calls.items() if isinstance(call, str)}
     for peer in can:
         times[peer] = {"eager": round(1e3 * called[peer].p50, 2)}
         if peer in alone:
             times[peer]["graph"] = round(1e3 * alone[peer].p50, 2)
         elif peer in refused:
             times[peer] |= {"graph": None, "no graph": refused[peer]}
-    row = {"case": name, "times": times, "roofline": run.roofline(*work, alone.get("edgefm"))}
-    row["errors over allowed"] = {peer: error(call()) for peer, call in can.items()}
+    row = {"case": name, "times": times, "roofline": run.roofline(*work, alone.get("edgefm")), "errors over allowed": wrong}
     for peer in can if "edgefm" in can else ():
         if peer != "edgefm":
-            row[f"{peer} / edgefm"] = {k: times[peer][k] / times["edgefm"][k] for k in ("eager", "graph") if times[peer].get(k)}
+            both = [kind for kind in ("eager", "graph") if times[peer].get(kind) and times["edgefm"].get(kind)]
+            row[f"{peer} / edgefm"] = {kind: times[peer][kind] / times["edgefm"][kind] for kind in both}
     for peer in goals:
         run.goal(name, peer, AT_LEAST, called, alone, ours="edgefm")
     print(json.dumps(row), flush=True)
@@ -112,14 +113,16 @@ def lora(run: Run, name: str, rows: int, inner: int, outer: int, kind: str, dtyp
 
     absmax = scales(state) if kind != "int8" else state[0]
 
-    def restored() -> torch.Tensor:
-        make = dequantize_int8 if kind == "int8" else dequantize_nf4
-        return (torch.compile(make, dynamic=False) if run.card else make)(stored, absmax, outer, dtype)
+    make = dequantize_int8 if kind == "int8" else dequantize_nf4
+    make = torch.compile(make, dynamic=False) if run.card else make
 
     def product(w: torch.Tensor) -> torch.Tensor:
         return torch.addmm(torch.nn.functional.linear(x, w, bias), x @ a.T, b.T, alpha=scale)
 
-    calls: dict[str, Any] = {"dequantize + cuBLAS": lambda: product(restored()), "16-bit W + cuBLAS": lambda: product(dense)}
+    calls: dict[str, Any] = {
+        "dequantize + cuBLAS": lambda: product(make(stored, absmax, outer, dtype)),
+        "16-bit W + cuBLAS": lambda: product(dense),
+    }
     goals: tuple[str, ...] = ()
     if run.card:
         if kind == "int8":
@@ -188,19 +191,19 @@ def rows(run: Run, quick: bool) -> Iterator[tuple[str, Callable[[], dict[str, An
 
 def main() -> int:
     asked = options(__doc__, "four layers, two lengths, fp16 only, fewer runs").parse_args()
-    if asked.device == "cuda" and (found := obstacle(torch.device("cuda"))) is not None:
+    clock = Clock(asked.device, 30 if asked.quick else 200)
+    if clock.card and (found := obstacle(torch.device("cuda"))) is not None:
         print(f"gpu_cuda: {found}", file=sys.stderr)
-        return 2
-    run = Run(asked, Clock(asked.device, 30 if asked.quick else 200), torch.float16)
+        return SKIPPED
+    run = Run(asked, clock, torch.float16)
     CODES[asked.device] = cases.CODE.to(asked.device)
-    torch._dynamo.config.recompile_limit = 64  # one dequantization per shape
     measured: list[dict[str, Any]] = []
-    for label, row in rows(run, asked.quick):
-        if run.on(label):
-            measured.append(row())
+    for label, measure in rows(run, asked.quick):
+        found = run.row(label, measure)
+        if found is not None:
+            measured.append(found)
             run.save(rows=measured)
-    run.save()
-    return 0
+    return run.finish()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,23 @@ import importlib.metadata
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import measure  # noqa: F401  puts the checkout on the path
 import torch
+from gpu_contenders import Call, tried, why
+from gpu_profile import kernels
 
 from edgefm.bench.latency import Timing, timed, timing
 
 CACHE = 256 << 20  # bytes written before each call: five times the largest second-level cache
 SIDE = 8192  # of the square product that measures the card's rate
-Call = Callable[[], object]
+GRACE = 60  # seconds after a run's minutes in which rows that were measured may still say which kernels ran
+Found = TypeVar("Found")
 
 
 class Clock:
@@ -59,8 +64,8 @@ class Clock:
             try:
                 graphs[name] = _captured(call)
             except Exception as error:
-                torch.cuda.synchronize()
                 refused[name] = why(error)
+                _released()
         return self.times(graphs), refused
 
     def _once(self, call: Call) -> float:
@@ -90,9 +95,13 @@ def _captured(call: Call) -> Call:
     return graph.replay
 
 
-def why(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+def _released() -> None:
+    """After a capture that failed: torch's current stream is still the captured one, and its generator waits for the end."""
+    torch.cuda.set_stream(torch.cuda.default_stream())
+    torch.cuda.synchronize()
+    with suppress(Exception):  # not public, and no row shall be lost by it
+        here = torch.cuda.default_generators[torch.cuda.current_device()]
+        here.graphsafe_set_state(torch.Generator("cuda").graphsafe_get_state())
 
 
 class Rates(NamedTuple):
@@ -117,23 +126,29 @@ def options(document: str, quick: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run on tiny shapes")
     parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no row after these")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="start no row after these; profiling may take one more"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file, written after each row")
     return parser
 
 
 class Run:
-    """One run of a script: its clock, the card's rates, until when, what was reached, what there was no time for.
+    """One run of a script: its clock, the card's rates, until when, what was reached, what failed or had no time.
 
-    Written after each row: time on a card may end at any moment.
+    Written after each row: time on a card may end at any moment. Which kernels ran is asked when all rows are measured.
     """
 
     def __init__(self, asked: argparse.Namespace, clock: Clock, dtype: torch.dtype = torch.bfloat16) -> None:
         self.card, self.clock, self.out = asked.device == "cuda", clock, asked.out
         self.end = time.monotonic() + 60 * asked.minutes
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
         self.rate = rates(clock, dtype)
         self.goals: list[dict[str, Any]] = []
         self.not_measured: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.later: list[tuple[str, dict[str, Any], dict[str, Call]]] = []
         self.rows: dict[str, Any] = {}
         self.facts: dict[str, Any] = {
             "script": f"benchmarks/{Path(sys.argv[0]).name}",
@@ -148,6 +163,54 @@ class Run:
             return True
         self.not_measured.append(row)
         return False
+
+    def row(self, name: str, work: Callable[[], Found]) -> Found | None:
+        """What `work` finds; None if there is no time, or if it fails, which is noted: the next row comes all the same."""
+        if not self.on(name):
+            return None
+        try:
+            if self.card:
+                torch.compiler.reset()  # else the last row's shapes make the next one's dynamic
+            return work()
+        except Exception as error:
+            traceback.print_exc()
+            self.failed[name] = why(error)
+            return None
+        finally:
+            if self.card:
+                torch.cuda.empty_cache()
+
+    def tried(
+        self, row: str, calls: Mapping[str, Call], look: Callable[[Any], Any] = lambda answer: None
+    ) -> tuple[dict[str, Call], dict[str, Any], dict[str, str]]:
+        """`gpu_contenders.tried`; where EdgeFM itself does not run, the row has failed."""
+        able, looked, failed = tried(calls, look)
+        for name, reason in failed.items():
+            print(f"  {name} failed: {reason}")
+            if name.lower().startswith("edgefm"):
+                self.failed[f"{row}, {name}"] = reason
+        return able, looked, failed
+
+    def profile(self, name: str, row: dict[str, Any], calls: Mapping[str, Call]) -> None:
+        """Let `finish` add to this row which kernels these calls launch."""
+        self.later.append((name, row, dict(calls)))
+
+    def finish(self) -> int:
+        """Add `kernels` to the rows that `profile` named, empty without a card; write all. The exit code: 1 if a row failed."""
+        for name, row, calls in self.later:
+            if self.card and time.monotonic() > self.end + GRACE:
+                self.not_measured.append(f"kernels of {name}")
+                continue
+            if self.card:
+                torch.compiler.reset()
+            row["kernels"] = {each: kernels(call) for each, call in calls.items()} if self.card else {}
+            for each, found in row["kernels"].items():
+                print(f"\n{name}, {each}: {json.dumps(found, indent=1)}", flush=True)
+            self.save()
+        self.save()
+        for name, reason in self.failed.items():
+            print(f"{name}: {reason}", file=sys.stderr)
+        return int(bool(self.failed))
 
     def goal(
         self,
@@ -180,8 +243,10 @@ class Run:
         """Write the file, with the rows so far; no file while there is none."""
         self.rows |= rows
         if self.out is not None and self.rows:
-            found = {**self.facts, **self.rows, "goals": self.goals, "not_measured": self.not_measured}
-            self.out.write_text(json.dumps(found, indent=1) + "\n")
+            rest = {"goals": self.goals, "not_measured": self.not_measured, "failed": self.failed}
+            partial = self.out.with_suffix(".partial")
+            partial.write_text(json.dumps({**self.facts, **self.rows, **rest}, indent=1) + "\n")
+            partial.replace(self.out)
 
 
 def _machine(card: bool) -> dict[str, Any]:

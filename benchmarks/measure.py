@@ -23,6 +23,7 @@ from edgefm.bench.latency import Timing, timing  # noqa: E402
 
 LIBRARIES = ("edgefm", "numpy", "Pillow", "onnxruntime", "openvino", "torch", "timm", "nncf", "opencv-python-headless")
 WATCH = facts.Watch()
+SKIPPED = 77  # exit code of a script that cannot run here, and says why; automake's
 
 
 class Process(NamedTuple):

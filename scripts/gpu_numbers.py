@@ -13,7 +13,9 @@ NOT_YET = "not yet measured"
 
 def attention(job: str) -> Callable[[dict[str, Any]], str]:
     def text(found: dict[str, Any]) -> str:
-        times = {row["shape"][2]: row["times_best_peer"] for row in found["rows"] if row["job"] == job}
+        times = {
+            row["shape"][2]: row["times_best_peer"] for row in found["rows"] if row["job"] == job and row["times_best_peer"]
+        }
         said = ", ".join(f"{times[n]:.1f} times at {n:,} tokens" for n in sorted(times))
         return f"{said} ({found['device']})" if said else NOT_YET
 
@@ -32,8 +34,9 @@ def maps(found: dict[str, Any]) -> str:
 
 def one_row(found: dict[str, Any]) -> str:
     peer = "bitsandbytes + PEFT"
-    rows = [row["times"] for row in found["rows"] if "[1, " in row["case"] and isinstance(row["times"].get(peer), dict)]
-    ratios = [times[peer]["graph"] / times["edgefm"]["graph"] for times in rows if times[peer].get("graph")]
+    pairs = [[row["times"].get(name) for name in (peer, "edgefm")] for row in found["rows"] if "[1, " in row["case"]]
+    captured = [pair for pair in pairs if all(isinstance(each, dict) and each.get("graph") for each in pair)]
+    ratios = [theirs["graph"] / ours["graph"] for theirs, ours in captured]
     if not ratios:
         return NOT_YET
     card = found["device"] if "device" in found else found["card"]
@@ -53,5 +56,7 @@ def lora_layers(base: str) -> Callable[[dict[str, Any]], str]:
 
 
 def qlora(found: dict[str, Any]) -> str:
+    if found["times_as_fast"] is None:
+        return NOT_YET
     card = found["runs"]["EdgeFM"][0]["device"]
     return f"{found['times_as_fast']:.2f} times the images/s, {found['memory_ratio']:.2f} times the memory ({card})"

@@ -125,8 +125,8 @@ REFUSED = {
     "1,025 rows are more than 1,024": {"rows": 1025},
     "neither int8 nor NF4": {"state": ()},
     "blocks of 64": {"block": 128},
-    "rank 129": {"rank": 129},
-    "32 inputs": {"inner": 32, "kind": "int8"},
+    "rank 129 is more than 128": {"rank": 129},
+    "32 inputs are no multiple of 64": {"inner": 32, "kind": "int8"},
 }
 
 
@@ -138,6 +138,7 @@ def test_a_call_that_it_does_not_take_goes_to_the_next_and_the_reason_is_told(ca
     assert choice.backend == "reference"
     assert why in choice.reason
     assert "not triton" in choice.reason
+    assert ("inputs" in choice.reason, "rank" in choice.reason) == ("inner" in call, "rank" in call)  # nothing else is blamed
 
 
 def test_where_triton_runs_it_takes_few_rows_only(card):

@@ -32,8 +32,10 @@ def refuses(x: Tensor, layers: tuple[Layer, ...], index: Tensor | None, p: float
     for base, _, a, _ in layers:
         if base.kind == "float" or (base.kind == "nf4" and (base.block, base.nested_block) != (BLOCK, GROUP)):
             return "the base is neither int8 nor NF4 in blocks of 64"
-        if a.shape[2] % STEP or a.shape[1] > DEEPEST:
-            return f"{a.shape[2]} inputs and rank {a.shape[1]} are no multiple of {STEP} and no rank up to {DEEPEST}"
+        if a.shape[2] % STEP:
+            return f"{a.shape[2]:,} inputs are no multiple of {STEP}"
+        if a.shape[1] > DEEPEST:
+            return f"rank {a.shape[1]:,} is more than {DEEPEST}"
     return None
 
 
