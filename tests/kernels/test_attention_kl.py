@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused():
         attention_kl(q_s, k_s, q_t[:, :, :4], k_t[:, :, :4])
     with pytest.raises(InputError, match="lengths"):
         attention_kl(q_s, k_s, q_t, k_t, lengths=torch.tensor([1]))
-    with pytest.raises(InputError, match="float32; expected .*int32 or int64"):
+    with pytest.raises(InputError, match=r"float32; expected .*int32 or int64"):
         attention_kl(q_s, k_s, q_t, k_t, lengths=torch.tensor([1.5, 2.0]))
     with pytest.raises(InputError, match="tensors on cpu, meta; expected one device"):
         attention_kl(q_s, k_s, q_t.to("meta"), k_t.to("meta"))

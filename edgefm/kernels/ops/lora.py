@@ -116,7 +116,13 @@ def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) ->
 
 
 def checked(
-    weight: Tensor | Frozen, bias: Tensor | None, x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, inner: int | None = None
+    weight: Tensor | Frozen,
+    bias: Tensor | None,
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    index: Tensor | None,
+    inner: int | None = None,
 ) -> Frozen:
     """The weight as `Frozen`, for inputs of `inner` values, x's if None.
 
