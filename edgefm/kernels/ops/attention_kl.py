@@ -54,7 +54,7 @@ def attention_kl(
         scale_s, scale_t: factors of the scores; None: 1 / sqrt(d).
 
     Raises:
-        InputError: shapes, types or devices that do not fit, head numbers that there are not, a temperature that is not above 0.
+        InputError: shapes, types or devices that do not fit, head numbers that there are not, a temperature not above 0.
     """
     _check(q_s, k_s, q_t, k_t, temperature, lengths)
     pairs = _pairs(heads, q_s.shape[1], q_t.shape[1])
