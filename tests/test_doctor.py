@@ -33,6 +33,14 @@ def test_each_training_kernel_has_its_implementation_and_the_reason(monkeypatch)
     assert examine()["kernels"] == {}
 
 
+def test_kernels_that_cannot_be_had_are_told_and_the_rest_is_found_all_the_same(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("EDGEFM_KERNELS", "bogus")
+    lines = describe(examine())
+    assert any(line.startswith("kernel") and "attention: none (EDGEFM_KERNELS names bogus" in line for line in lines)
+    assert any(line.startswith("processor") for line in lines)
+
+
 def test_a_machine_without_an_engine_is_told_the_smallest_way_to_one(nothing_installed):
     found = examine()
     assert found["can_run"] is False

@@ -159,7 +159,7 @@ def interpreted() -> bool:
 def _forced(operator: str) -> str | None:
     backend = None
     for part in filter(None, os.environ.get(VARIABLE, "").split(",")):
-        name, found, value = part.strip().rpartition("=")
+        name, found, value = (each.strip() for each in part.rpartition("="))
         if found and name not in IMPLEMENTED:
             raise InputError(f"{VARIABLE} names the operator {name}", expected=", ".join(IMPLEMENTED))
         if found and name != operator:
