@@ -34,7 +34,7 @@ SENTENCES = {
     "onnx": "run bundles on ONNX Runtime (small, starts fastest)",
     "verify": "metrics and figures",
     "compress": "distil, quantize, export: the workstation",
-    "gpu": "Triton's kernels on NVIDIA cards",
+    "gpu": "fused kernels for training on NVIDIA cards",
     "dicom": "read DICOM files",
     "tensorboard": "curves of a training in TensorBoard, beside metrics.jsonl",
 }
@@ -94,12 +94,12 @@ def _kernels() -> dict[str, dict[str, str]]:
         return {}
     import torch
 
-    from .kernels.select import VARIABLE, table
+    from .kernels.select import IMPLEMENTED, table
 
     try:
         choices = table(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    except InputError as error:
-        return {VARIABLE: {"backend": "none can run", "reason": str(error)}}
+    except InputError as error:  # what EDGEFM_KERNELS asks for
+        return dict.fromkeys(IMPLEMENTED, {"backend": "none", "reason": str(error)})
     return {each.operator: {"backend": each.backend, "reason": each.reason} for each in choices}
 
 

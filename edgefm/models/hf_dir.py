@@ -91,6 +91,39 @@ def load_hf_folder(
     )
 
 
+def with_own_classifier(
+    module: TransformersEncoder, head: torch.nn.Linear, preprocess: Preprocess, where: object
+) -> TransformersEncoder:
+    """The encoder under a classifier that learned in transformers' own model for classification, pooled as that pools.
+
+    Raises:
+        InputError: it is of another width, or how that model pools is not known here.
+    """
+    import transformers
+
+    body: Any = module.body
+    table: Any = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    unknown = InputError(f"how a classifier on the base of {where} pools is not known here", do="merge it with peft first")
+    if type(body.config) not in table:
+        raise unknown
+    kinds = table[type(body.config)]
+    with torch.device("meta"):
+        model = (kinds[0] if isinstance(kinds, tuple) else kinds)(body.config)
+    own = getattr(model, "classifier", None)
+    if not isinstance(own, torch.nn.Linear) or not hasattr(model, model.base_model_prefix):
+        raise unknown
+    if own.in_features != head.in_features:
+        raise InputError(
+            f"{where} brings a classifier of {head.in_features} features", expected=f"{own.in_features} of its base"
+        )
+    setattr(model, model.base_model_prefix, body)
+    model.classifier = head
+    pooling: TokenPooling = "class+patches" if body.config.model_type in CLASS_AND_PATCHES else module.pooling
+    made = TransformersEncoder(body, head, pooling=pooling, prefix=module.prefix).eval()
+    _refuse_other_pooling(made, model.eval(), preprocess, where)
+    return made
+
+
 def _build(cls: Any, settings: Any, state: State, where: object, *, poolless: bool) -> Any:
     # transformers renames keys of older checkpoints while it loads, so the match is its report, not ours.
     options = {"add_pooling_layer": False} if poolless else {}

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import InputError
 from .encoder import TimmEncoder, TransformersEncoder
+from .hf_dir import with_own_classifier
 from .loaded import LoadedModel, task_of
 from .peft_format import CONFIG, WEIGHTS, Adapter, library_names, load_adapter
 from .probe import classifier_of, with_classifier
@@ -43,7 +44,10 @@ def load_peft_folder(
             expected="base_model_name_or_path",
             do="write there its folder, its timm name, or hf-hub:OWNER/NAME",
         )
-    base = load_model(_source(adapter.base, folder), trust_remote_code=trust_remote_code)
+    source = _source(adapter.base, folder, adapter.revision)
+    if Path(source).resolve() == folder.resolve():
+        raise InputError(f"{folder / CONFIG} names itself as the model it belongs to", expected="the model that it adapts")
+    base = load_model(source, trust_remote_code=trust_remote_code)
     if base.kind == "frozen":
         raise InputError(f"the base of {folder}, {adapter.base}, is a frozen graph", expected="weights to merge into")
     model = _with_head(base, adapter, folder)
@@ -56,14 +60,15 @@ def load_peft_folder(
     )
 
 
-def _source(base: str, folder: Path) -> str:
-    """PEFT writes a hub id without `hf-hub:`, and a path as its user gave it."""
+def _source(base: str, folder: Path, revision: str | None) -> str:
+    """PEFT writes a hub id without `hf-hub:`, its revision apart, and a path as its user gave it."""
     beside = folder / base
     if ".py:" in base or ":" in base or Path(base).exists():
         return base
     if beside.is_dir():
         return str(beside)
-    return f"hf-hub:{base}" if base.count("/") == 1 and not base.startswith(("/", ".")) else base
+    at = f"@{revision}" if revision else ""
+    return f"hf-hub:{base}{at}" if base.count("/") == 1 and not base.startswith(("/", ".")) else base
 
 
 def _with_head(base: LoadedModel, adapter: Adapter, folder: Path) -> LoadedModel:
@@ -78,9 +83,7 @@ def _with_head(base: LoadedModel, adapter: Adapter, folder: Path) -> LoadedModel
     module, task = base.module, task_of(classes)
     if isinstance(module, TransformersEncoder):
         head = nn.Linear(width, classes)
-        model = replace(
-            base, module=TransformersEncoder(module.body, head, pooling=module.pooling, prefix=module.prefix), task=task
-        )
+        model = replace(base, module=with_own_classifier(module, head, base.preprocess, folder), task=task)
     elif isinstance(module, TimmEncoder) and module.pooling == "own":
         model = with_classifier(base, task, width)
         head = classifier_of(model.module)
@@ -112,3 +115,20 @@ def _merge(module: nn.Module, adapter: Adapter, folder: Path) -> None:
                 expected=f"factors of {list(layer.weight.shape)} as in its base",
             )
         layer.weight.addmm_(b, a, alpha=adapter.scale)
+    _refuse_gaps(parts, adapter, folder)
+
+
+def _refuse_gaps(parts: dict[str, Any], adapter: Adapter, folder: Path) -> None:
+    """A layer that the configuration names and the file has not: peft would leave it as it starts, by chance."""
+    linear = [name for name, part in parts.items() if isinstance(part, nn.Linear) and not _ends(name, adapter.modules)]
+    for name in linear:
+        if _ends(name, adapter.targets or ()) and not any(_ends(each, (name,)) for each in adapter.layers):
+            raise InputError(
+                f"{folder / CONFIG} names {name} among its target_modules, and {WEIGHTS} has no factors for it",
+                do="take both files from the same place",
+            )
+
+
+def _ends(name: str, ends: tuple[str, ...]) -> bool:
+    """Whether one of `ends` is `name`, or an end of it that begins after a dot."""
+    return any(f".{name}".endswith(f".{each}") for each in ends)

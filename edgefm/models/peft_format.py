@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct, ValidationError, convert
 from torch import nn
 
 from ..errors import InputError
@@ -31,13 +32,17 @@ from .probe import ProbeEncoder
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
-# what plain LoRA has not; PEFT writes them all, mostly as they are here
+# what plain LoRA may say; of other starts (pissa, olora, loftq, …) some change the weights under the adapter, too
 PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
-    **dict.fromkeys(("use_dora", "use_rslora", "lora_bias", "fan_in_fan_out"), (False, None)),
-    **{name: ({}, None) for name in ("rank_pattern", "alpha_pattern")},
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva", "mica"),
 }
+# what is read, and what changes no answer; everything else, also what later versions of PEFT bring, must be empty or false
+READ = ("r", "lora_alpha", "lora_dropout", "modules_to_save", "base_model_name_or_path", "revision")
+IDLE = ("task_type", "auto_mapping", "peft_version", "inference_mode", "target_modules", "exclude_modules", "eva_config",
+        "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config")  # fmt: skip
+EMPTY: tuple[Any, ...] = (None, False, {}, [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ class Adapter:
         whole: float32 tensors of the modules that learned along, by full name (`head.weight`). modules: these modules' names.
         dropout: of the layers' inputs while they learned.
         base: where the model is that it was learned on, for people and for peft; None if nothing on disk can say it.
+        revision: of a base on the hub. targets: names or ends of names of all its layers; None where peft names them otherwise.
     """
 
     layers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
@@ -58,6 +64,8 @@ class Adapter:
     whole: Mapping[str, torch.Tensor] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     base: str | None = None
+    revision: str | None = None
+    targets: tuple[str, ...] | None = None
 
     @property
     def scale(self) -> float:
@@ -100,8 +108,8 @@ def load_adapter(folder: Path) -> Adapter:
     """Read PEFT's two files.
 
     Raises:
-        InputError: a file is missing or damaged; another method than plain LoRA; factors that do not belong together, or are
-            of another rank than the configuration says.
+        InputError: a file is missing or damaged, or has numbers that are not finite; another method than plain LoRA; factors
+            that do not belong together, or are of another rank than the configuration says.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -111,15 +119,18 @@ def load_adapter(folder: Path) -> Adapter:
             raise InputError(f"{folder} holds no {name}", expected="an adapter in PEFT's format", do="check the path")
     config, file = read_json(folder / CONFIG), folder / WEIGHTS
     _refuse_other_methods(config, folder)
+    stated = _stated(config, folder)
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is not a whole safetensors file ({error})", do="download or copy it again") from error
-    modules = tuple(config.get("modules_to_save") or ())
+    modules = stated.modules_to_save or ()
     factors: dict[str, dict[str, torch.Tensor]] = {}
     whole = {}
     for key, value in tensors.items():
         name = key.removeprefix(PREFIX)
+        if not value.isfinite().all():
+            raise InputError(f"{file} has numbers in {key} that are not finite", do="train it again, at a lower learning rate")
         found = FACTOR.fullmatch(name)
         if found:
             factors.setdefault(found[1], {})[found[2]] = value.float()
@@ -127,7 +138,7 @@ def load_adapter(folder: Path) -> Adapter:
             whole[name] = value.float()
         else:
             raise InputError(f"{file} holds {key}", expected="lora_A and lora_B of linear layers, and the modules_to_save")
-    rank = config.get("r")
+    rank = stated.r
     for name, pair in factors.items():
         shapes = {part: list(value.shape) for part, value in sorted(pair.items())}
         if set(shapes) != {"A", "B"} or not all(len(each) == 2 for each in shapes.values()):
@@ -137,26 +148,52 @@ def load_adapter(folder: Path) -> Adapter:
                 f"{file} has for {name} A {shapes['A']} and B {shapes['B']}, and {CONFIG} says r = {rank}",
                 do="take both files from the same place",
             )
-    if not factors or not isinstance(rank, int):
+    if not factors:
         raise InputError(f"{file} holds no factors of LoRA", do="check the path")
     return Adapter(
         layers={name: (pair["A"], pair["B"]) for name, pair in factors.items()},
         rank=rank,
-        alpha=float(config.get("lora_alpha", 8)),
-        dropout=float(config.get("lora_dropout", 0.0)),
+        alpha=stated.lora_alpha,
+        dropout=stated.lora_dropout or 0.0,
         whole=whole,
         modules=modules,
-        base=config.get("base_model_name_or_path"),
+        base=stated.base_model_name_or_path,
+        revision=stated.revision,
+        targets=_targets(config),
     )
 
 
+class _Stated(Struct):
+    """What is read of adapter_config.json."""
+
+    r: int
+    lora_alpha: float = 8.0
+    lora_dropout: float | None = None
+    modules_to_save: tuple[str, ...] | None = None
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+
+
+def _stated(config: Mapping[str, Any], folder: Path) -> _Stated:
+    try:
+        return convert({name: config[name] for name in READ if name in config}, _Stated)
+    except ValidationError as error:
+        raise InputError(f"{folder / CONFIG}: {error}", do="download or copy it again") from error
+
+
+def _targets(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Of a list without further conditions, which is what PEFT writes unless a pattern was asked for."""
+    names = config.get("target_modules")
+    if not isinstance(names, list) or any(config.get(each) for each in ("exclude_modules", "layers_to_transform")):
+        return None
+    return tuple(map(str, names))
+
+
 def _refuse_other_methods(config: Mapping[str, Any], folder: Path) -> None:
-    for name, plain in PLAIN.items():
-        if name in config and config[name] not in plain:
+    for name, value in config.items():
+        if name not in READ + IDLE and value not in PLAIN.get(name, EMPTY):
             raise InputError(
-                f"{folder / CONFIG} says {name} {json.dumps(config[name])}",
-                expected="plain LoRA",
-                do="merge it with peft first",
+                f"{folder / CONFIG} says {name} {json.dumps(value)}", expected="plain LoRA", do="merge it with peft first"
             )
 
 

@@ -107,10 +107,17 @@ def join(device: torch.device) -> Processes:
         device: of this process, as `usable_device` gives it.
 
     Raises:
-        InputError: other processes than were started came together. MissingExtra: accelerate is not installed.
+        InputError: other processes than were started came together, or fewer than asked for were started. MissingExtra:
+            accelerate is not installed.
     """
     count = started()
     if count == 1:
+        # `accelerate launch --cpu --num_processes 2` (1.15) sets these, starts one process and says nothing
+        if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= set(os.environ) and "WORLD_SIZE" not in os.environ:
+            raise InputError(
+                "accelerate was asked for several processes and started one",
+                do="start them with torchrun --nproc_per_node N",
+            )
         return ALONE
     try:
         from accelerate import PartialState

@@ -46,7 +46,7 @@ def test_the_interpreter_runs_only_when_it_is_asked_for_by_name(monkeypatch):
 def test_each_operator_can_be_given_its_own_backend(monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setenv("EDGEFM_KERNELS", "reference,attention_kl=triton")
+    monkeypatch.setenv("EDGEFM_KERNELS", "reference, attention_kl = triton")
     assert {name: choose(name, CPU).backend for name in IMPLEMENTED} == dict.fromkeys(IMPLEMENTED, "reference") | {
         "attention_kl": "triton"
     }

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgefm.errors import InputError
 from edgefm.models import load_model
-from edgefm.models.peft_format import CONFIG, library_names
+from edgefm.models.peft_format import CONFIG, WEIGHTS, library_names
 
+from .conftest import randomise
 from .probe_cases import clip_own, image, onnx, own_timm, phikon_folder, rad_dino_classifier
+from .test_hf_dir import TINY, write
 
 peft = pytest.importorskip("peft")
 
@@ -70,6 +73,45 @@ def test_a_classifier_that_learned_along_is_the_models(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(loaded.module(x).logits, wrapped(pixel_values=x).logits, rtol=0, atol=1e-5)
     assert loaded.task.labels == ("0", "1")
+
+
+def test_a_classifier_is_pooled_as_in_the_model_that_it_learned_in(tmp_path: Path) -> None:
+    """The base on disk is a body without one, as most encoders are published."""
+    import transformers
+
+    for kind in ("Dinov2", "ViT"):
+        config = getattr(transformers, f"{kind}Config")(image_size=28, patch_size=14, **TINY)
+        body = write(tmp_path / kind, randomise(getattr(transformers, f"{kind}Model")(config)))
+        model = getattr(transformers, f"{kind}ForImageClassification").from_pretrained(body, num_labels=3).eval()
+        settings = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"], init_lora_weights=False)
+        wrapped = peft.get_peft_model(model, settings)
+        wrapped.save_pretrained(tmp_path / f"{kind} adapter")
+        loaded = load_model(tmp_path / f"{kind} adapter")
+        x = image(loaded)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.module(x).logits, wrapped(pixel_values=x).logits, rtol=0, atol=1e-5)
+    file = tmp_path / "ViT adapter" / CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(tmp_path / "Dinov2")}))
+    with pytest.raises(InputError, match=r"brings a classifier of 32 features; expected 64 of its base"):
+        load_model(tmp_path / "ViT adapter")
+    clip = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(image_size=28, patch_size=14, **TINY))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(write(tmp_path / "c", clip))}))
+    with pytest.raises(InputError, match=r"how a classifier on the base of .* pools is not known here"):
+        load_model(tmp_path / "ViT adapter")
+
+
+def test_a_layer_without_its_factors_and_a_folder_that_names_itself_are_refused(tmp_path: Path) -> None:
+    source, folder = own_timm(tmp_path / "model"), tmp_path / "adapter"
+    written(folder, source, ["attn.qkv"], lambda module: module.model)
+    state = load_file(folder / WEIGHTS)
+    save_file({key: value for key, value in state.items() if "blocks.1" not in key}, folder / WEIGHTS)
+    with pytest.raises(InputError, match=r"names blocks\.1\.attn\.qkv among its target_modules, and adapter_model"):
+        load_model(folder)
+    (folder / CONFIG).write_text(
+        json.dumps(json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": str(folder)})
+    )
+    with pytest.raises(InputError, match="names itself as the model it belongs to"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize(

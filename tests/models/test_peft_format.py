@@ -58,6 +58,12 @@ def test_the_same_adapter_is_the_same_bytes(tmp_path: Path) -> None:
         ({"use_rslora": True}, "use_rslora true"),
         ({"bias": "all"}, 'bias "all"'),
         ({"rank_pattern": {"qkv": 8}}, r'rank_pattern \{"qkv": 8\}'),
+        ({"init_lora_weights": "pissa"}, 'init_lora_weights "pissa"'),  # which changes the weights under the adapter, too
+        ({"alora_invocation_tokens": [7]}, r"alora_invocation_tokens \[7\]; expected plain LoRA"),
+        ({"of_next_year": {"deep": 1}}, r'of_next_year \{"deep": 1\}; expected plain LoRA'),
+        ({"r": "4"}, r"adapter_config.json: Expected `int`, got `str` - at `\$\.r`"),
+        ({"lora_alpha": None}, r"got `null` - at `\$\.lora_alpha`"),
+        ({"base_model_name_or_path": 5}, r"got `int` - at `\$\.base_model_name_or_path`"),
         ({"r": 8}, r"A \[4, 8\] and B \[24, 4\], and adapter_config.json says r = 8"),
         ({"modules_to_save": None}, "holds base_model.model.head.(weight|bias)"),
     ],
@@ -86,3 +92,17 @@ def test_a_folder_or_a_file_that_is_not_whole_is_refused(tmp_path: Path) -> None
     (folder / WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"holds no adapter_model\.safetensors"):
         load_adapter(folder)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a")
+    state = load_file(folder / WEIGHTS)
+    state["base_model.model.blocks.0.attn.qkv.lora_B.weight"][3, 1] = torch.nan
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(InputError, match=r"numbers in .*qkv\.lora_B\.weight that are not finite"):
+        load_adapter(folder)
+
+
+def test_what_says_nothing_is_no_other_method(tmp_path: Path) -> None:
+    folder = change(written(tmp_path / "a"), of_next_year=None, use_dora=False, loftq_config={}, init_lora_weights="gaussian")
+    assert load_adapter(folder).rank == 4

@@ -72,6 +72,17 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_accelerate_that_starts_one_process_of_several_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `accelerate launch --cpu --num_processes 2` does."""
+    for name, value in {"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(InputError, match="asked for several processes and started one"):
+        processes.join(CPU)
+    monkeypatch.delenv("MASTER_ADDR")  # of --num_processes 1
+    assert processes.join(CPU).count == 1
+
+
 def test_fewer_processes_than_were_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class One:
         num_processes, process_index = 1, 0

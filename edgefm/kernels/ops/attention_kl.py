@@ -52,7 +52,7 @@ def attention_kl(
         q_t, k_t: teacher, the same `[B, H_t, N, d_t]`; H_t, d_t and the dtype may differ from the student's.
         temperature: T above 0, for both.
         heads: "mean"; "pairs", student head h with teacher head h; or for each student head its teacher head m(h).
-        lengths: int32 or int64 `[B]`, how many tokens from the first on are valid, 0 to N (taken into that range); None: all.
+        lengths: int32 or int64 `[B]`, how many tokens from the first on are valid, taken into 0 to N; None: all.
         scale_s, scale_t: factors of the scores; None: 1 / sqrt(d).
 
     Raises:
