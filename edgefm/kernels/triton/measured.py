@@ -26,7 +26,7 @@ def measured(key: str, device: torch.device) -> Blocks | None:
     """The blocks of the kernel and the case that `key` names, on `device`; None where its module's table decides."""
     if key in _held or device.type != "cuda":
         return _held.get(key)
-    return kept(torch.cuda.get_device_name(device)).get(key)
+    return kept(_card(device)).get(key)
 
 
 @contextmanager
@@ -39,6 +39,11 @@ def held(blocks: Mapping[str, Blocks]) -> Iterator[None]:
     finally:
         _held.clear()
         _held.update(before)
+
+
+@functools.lru_cache(maxsize=16)
+def _card(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device)
 
 
 @functools.lru_cache(maxsize=16)
