@@ -20,7 +20,7 @@ def cases(capability: int, kind: str):
     x = SimpleNamespace(element_size=lambda: 2)
     p, i = f"*{kind}", "i32"
     for rank, drop, several in ((16, 1, 0), (64, 1, 1), (16, 0, 0)):
-        types = dict(x=p, a=p, bits="*u8", index="*i32", u=p, M="i32!", K=i, R=i, r=i, stride_r=i, stride_k="1", groups=i,
+        types = dict(x=p, a=p, bits="*i32", index="*i32", u=p, M="i32!", K=i, R=i, r=i, stride_r=i, stride_k="1", words="i32!",
                      scale="fp32")  # fmt: skip
         for way in ("across", "along"):  # A as it lies, Bᵀ
             types |= {"stride_r": i, "stride_k": "1"} if way == "across" else {"stride_r": "1", "stride_k": i}
@@ -29,11 +29,11 @@ def cases(capability: int, kind: str):
             )
             yield f"narrow {way} r{rank} drop{drop} index{several}", low_rank.narrow_kernel, dict(types), constants, 4, 3
         for act in ("none", "gelu", "swiglu"):
-            types = dict(x=p, u=p, bits="*u8", parts="*fp32", M="i32!", N=i, R=i, wide=i, groups=i, span=i)
+            types = dict(x=p, u=p, bits="*i32", parts="*fp32", M="i32!", N=i, R=i, wide=i, words="i32!", span=i)
             constants = dict(DROP=bool(drop), ACT=ACT[act], BM=low_rank.ROWS, BN=low_rank.COLUMNS, BR=rank)
             yield f"tall r{rank} drop{drop} {act}", low_rank.tall_kernel, types, constants, low_rank.tall_warps(act, rank), 3
-    types = dict(x=p, w=p, bias=p, u=p, v=p, bits="*u8", index="*i32", z=p, out=p, base=p, M="i32!", N=i, K=i, R=i, r=i,
-                 stride_n=i, stride_k="1", stride_vn=i, stride_vr="1", groups=i)  # fmt: skip
+    types = dict(x=p, w=p, bias=p, u=p, v=p, bits="*i32", index="*i32", z=p, out=p, base=p, M="i32!", N=i, K=i, R=i, r=i,
+                 stride_n=i, stride_k="1", stride_vn=i, stride_vr="1", words="i32!")  # fmt: skip
     across = types | {"stride_n": "1", "stride_k": i, "stride_vn": "1", "stride_vr": i}
     card = (capability // 10, capability % 10)
     for columns, rank, (act, several, back) in all_of(
@@ -57,8 +57,9 @@ def cases(capability: int, kind: str):
             tile.warps,
             tile.stages,
         )
-    types = dict(seed="*i64", bits="*u8", first="i64", count="i32!", threshold="i32!")
-    yield "keep bits", dropout.keep_bits_kernel, types, dict(ROUNDS=7, BLOCK=dropout.BLOCK), 4, 3
+    types = dict(seed="*i64", bits="*u8", first="i64", M="i32!", counters=i, words="i32!", threshold="i32!")
+    constants = dict(ROUNDS=7, ROWS=dropout.ROWS, COUNTERS=dropout.COUNTERS)
+    yield "keep bits", dropout.keep_bits_kernel, types, constants, 4, 3
     types = dict(
         packed="*u8", absmax="*u8", code="*fp32", nested_absmax="*fp32", nested_code="*fp32", offset="*fp32", out=p, count=i
     )

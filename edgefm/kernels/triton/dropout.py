@@ -12,33 +12,52 @@ import triton.language as tl
 
 from ..reference.philox import ROUNDS, STREAM, threshold
 
-BLOCK = 512
+# Rows and counters of one program: 32 bytes of a row are a sector, and 24 words of 768 columns three of them.
+ROWS, COUNTERS = 32, 32
 
 
 @triton.jit
-def keep_bits_kernel(seed, bits, first, count, threshold, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):
-    """bits[i] = eight elements of counter first + i, the lowest bit the leftmost element; a set bit is kept."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    counter = first + at
+def push(byte, word, limit):
+    """The byte with two bits more at its right, set where the word's high half, then its low half, is above limit."""
+    byte = byte << 1 | (limit - (word >> 16)) >> 31
+    return byte << 1 | (limit - (word & 0xFFFF)) >> 31
+
+
+@triton.jit
+def keep_bits_kernel(
+    seed, bits, first, M, counters, words, threshold, ROUNDS: tl.constexpr, ROWS: tl.constexpr, COUNTERS: tl.constexpr
+):
+    """bits, as bytes, `[M, 4 words]`: those of counter first + row · counters + column, the lowest bit the leftmost element."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COUNTERS + tl.arange(0, COUNTERS)
+    counter = first + (rows * counters)[:, None] + columns[None, :]
     low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
     w0, w1, w2, w3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0, ROUNDS)
-    byte = ((w0 & 0xFFFF) >= threshold).to(tl.int32) | (((w0 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 1
-    byte |= ((w1 & 0xFFFF) >= threshold).to(tl.int32) << 2 | (((w1 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 3
-    byte |= ((w2 & 0xFFFF) >= threshold).to(tl.int32) << 4 | (((w2 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 5
-    byte |= ((w3 & 0xFFFF) >= threshold).to(tl.int32) << 6 | (((w3 >> 16) & 0xFFFF) >= threshold).to(tl.int32) << 7
-    tl.store(bits + at, byte.to(tl.uint8), mask=at < count)
+    limit = (threshold - 1).to(tl.uint32, bitcast=True)
+    byte = push(push(push(push(low * 0, w3, limit), w2, limit), w1, limit), w0, limit)
+    to = bits + (rows * (words * 4))[:, None] + columns[None, :]
+    tl.store(to, byte.to(tl.uint8), mask=(rows < M)[:, None] & (columns < words * 4)[None, :])
 
 
 @triton.jit
-def kept(bits, rows, columns, groups):
-    """Whether the elements at rows × columns (both in range) are kept; groups: bytes in a row."""
-    byte = tl.load(bits + rows[:, None] * groups + (columns // 8)[None, :])
-    return (byte.to(tl.int32) >> (columns % 8)[None, :]) & 1 != 0
+def kept(bits, rows, first, words, BLOCK: tl.constexpr):
+    """Whether the elements at rows (in range) × BLOCK columns from `first` on, a multiple of 32, are kept; words: in a row.
+
+    One load of a word serves 32 elements and is wide enough to run ahead of the loop; then it is cut into bytes and bits in
+    the registers: a thread that holds eight neighbours tests them against eight constants.
+    """
+    at = first // 32 + tl.arange(0, BLOCK // 32)
+    word = tl.load(bits + rows[:, None] * words + at[None, :], mask=(at < words)[None, :], other=0)
+    byte = tl.reshape(word[:, :, None] >> (tl.arange(0, 4) * 8)[None, None, :], (rows.shape[0], BLOCK // 8))
+    return tl.reshape(byte[:, :, None] & (1 << tl.arange(0, 8))[None, None, :], (rows.shape[0], BLOCK)) != 0
 
 
 def keep_bits(seed: torch.Tensor, stream: int, rows: int, columns: int, p: float) -> torch.Tensor:
-    """The mask of a `[rows, columns]` matrix: uint8 `[rows, ceil(columns / 8)]`."""
-    bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device=seed.device)
-    grid = (triton.cdiv(bits.numel(), BLOCK),)
-    keep_bits_kernel[grid](seed, bits, stream * STREAM, bits.numel(), threshold(p), ROUNDS, BLOCK, num_warps=4)
+    """The mask of a `[rows, columns]` matrix: int32 `[rows, ceil(columns / 32)]`, element 32 i + j bit j of word i."""
+    counters, words = -(-columns // 8), -(-columns // 32)
+    bits = torch.empty(rows, words, dtype=torch.int32, device=seed.device)
+    grid = (triton.cdiv(rows, ROWS), triton.cdiv(4 * words, COUNTERS))
+    keep_bits_kernel[grid](
+        seed, bits.view(torch.uint8), stream * STREAM, rows, counters, words, threshold(p), ROUNDS, ROWS, COUNTERS, num_warps=4
+    )
     return bits

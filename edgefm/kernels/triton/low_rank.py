@@ -21,7 +21,7 @@ PROGRAMS = 264
 
 @triton.jit
 def narrow_kernel(
-    x, a, bits, index, u, M, K, R, r, stride_r, stride_k, groups, scale,
+    x, a, bits, index, u, M, K, R, r, stride_r, stride_k, words, scale,
     DROP: tl.constexpr, INDEX: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
     """u `[M, R]` = scale · (mask ∘ x) Aᵀ, zero where the column is not of the row's adapter; x `[M, K]`, A `[R, K]` strided."""
@@ -29,7 +29,7 @@ def narrow_kernel(
     rows, ranks = tl.arange(0, BM), tl.program_id(1) * BR + tl.arange(0, BR)
     there = tl.minimum(rows, M - 1 - start).to(tl.int32)
     x += start * K
-    bits += start * groups
+    bits += start * words
     steps = tl.cdiv(K, BK)
     own = (ranks < R)[None, :]
     if INDEX:
@@ -41,7 +41,7 @@ def narrow_kernel(
         columns = k * BK + tl.arange(0, BK)
         tile = tl.load(x + there[:, None] * K + columns[None, :], mask=(columns < K)[None, :], other=0.0)
         if DROP:
-            tile = tl.where(kept(bits, there, tl.minimum(columns, K - 1), groups), tile, 0.0)
+            tile = tl.where(kept(bits, there, k * BK, words, BK), tile, 0.0)
         factor = tl.load(
             a + ranks[None, :] * stride_r + columns[:, None] * stride_k,
             mask=(ranks < R)[None, :] & (columns < K)[:, None], other=0.0,
@@ -54,26 +54,33 @@ def narrow_kernel(
 
 @triton.jit
 def tall_kernel(
-    x, u, bits, parts, M, N, R, wide, groups, span,
+    x, u, bits, parts, M, N, R, wide, words, span,
     DROP: tl.constexpr, ACT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
     """parts[s] `[R, N]` = uᵀ (mask ∘ act(x)) over rows s · span to (s + 1) · span; x `[M, wide]`, wide = N or gated 2 N."""
     columns, ranks = tl.program_id(0) * BN + tl.arange(0, BN), tl.program_id(2) * BR + tl.arange(0, BR)
-    first = tl.program_id(1).to(tl.int64) * span
-    there = tl.minimum(columns, N - 1)
+    first, rows = tl.program_id(1).to(tl.int64) * span, tl.arange(0, BM)
+    left = tl.minimum(span, M - first).to(tl.int32)
+    x += first * wide
+    u += first * R
+    bits += first * words
+    at = rows[:, None] * wide + columns[None, :]
     acc = tl.zeros((BR, BN), tl.float32)
-    for start in range(0, tl.minimum(span, M - first).to(tl.int32), BM):
-        rows = first + start + tl.arange(0, BM)
-        inside = rows < M
-        factor = tl.load(u + rows[None, :] * R + ranks[:, None], mask=inside[None, :] & (ranks < R)[:, None], other=0.0)
-        at = rows[:, None] * wide + columns[None, :]
+    for start in range(0, left, BM):
+        here = rows < left - start
+        inside = here[:, None] & (columns < N)[None, :]
+        factor = tl.load(u + rows[None, :] * R + ranks[:, None], mask=here[None, :] & (ranks < R)[:, None], other=0.0)
         if ACT:
-            tile = load_activated(x, at, inside[:, None] & (columns < N)[None, :], N, ACT).to(u.dtype.element_ty)
+            tile = load_activated(x, at, inside, N, ACT).to(u.dtype.element_ty)
         else:
-            tile = tl.load(x + at, mask=inside[:, None] & (columns < N)[None, :], other=0.0)
+            tile = tl.load(x + at, mask=inside, other=0.0)
         if DROP:
-            tile = tl.where(kept(bits, tl.minimum(rows, M - 1), there, groups), tile, 0.0)
+            there = tl.minimum(rows, left - start - 1)
+            tile = tl.where(kept(bits, there, tl.program_id(0) * BN, words, BN), tile, 0.0)
         acc = tl.dot(factor, tile, acc, input_precision="ieee")
+        x += BM * wide
+        u += BM * R
+        bits += BM * words
     to = parts + (tl.program_id(1).to(tl.int64) * R + ranks)[:, None] * N + columns[None, :]
     tl.store(to, acc, mask=(ranks < R)[:, None] & (columns < N)[None, :])
 
@@ -86,7 +93,7 @@ def narrow(x, a, scale: float, bits=None, index=None, r: int = 1) -> torch.Tenso
     block = rank_block(ranks)
     grid = (triton.cdiv(m, NARROW_ROWS), triton.cdiv(ranks, block))
     narrow_kernel[grid](
-        x, a, x if bits is None else bits, x if index is None else index, u, m, k, ranks, r, *a.stride(), -(-k // 8), scale,
+        x, a, x if bits is None else bits, x if index is None else index, u, m, k, ranks, r, *a.stride(), -(-k // 32), scale,
         bits is not None, index is not None, NARROW_ROWS, columns_at_once(x, block), block, num_warps=4, num_stages=3,
     )  # fmt: skip
     return u
@@ -102,7 +109,7 @@ def tall(u, x, activation: str = "none", bits=None) -> torch.Tensor:
     span = triton.cdiv(steps, max(1, min(steps, PROGRAMS // strips))) * ROWS
     parts = torch.empty(triton.cdiv(m, span), ranks, n, dtype=torch.float32, device=x.device)
     tall_kernel[(strips, len(parts), triton.cdiv(ranks, block))](
-        x, u, x if bits is None else bits, parts, m, n, ranks, wide, -(-n // 8), span,
+        x, u, x if bits is None else bits, parts, m, n, ranks, wide, -(-n // 32), span,
         bits is not None, CODE[activation], ROWS, COLUMNS, block, num_warps=tall_warps(activation, block), num_stages=3,
     )  # fmt: skip
     return parts.sum(0)

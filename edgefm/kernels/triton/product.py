@@ -31,7 +31,7 @@ class Tile(NamedTuple):
 
 @triton.jit
 def product_kernel(
-    x, w, bias, u, v, bits, index, z, out, base, M, N, K, R, r, stride_n, stride_k, stride_vn, stride_vr, groups,
+    x, w, bias, u, v, bits, index, z, out, base, M, N, K, R, r, stride_n, stride_k, stride_vn, stride_vr, words,
     BASE: tl.constexpr, BIAS: tl.constexpr, LOW: tl.constexpr, DROP: tl.constexpr, INDEX: tl.constexpr, ACT: tl.constexpr,
     BACK: tl.constexpr, EVEN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr,
     GROUP: tl.constexpr,
@@ -64,7 +64,7 @@ def product_kernel(
             right = tl.load(v + here[None, :] * stride_vn + ranks[:, None] * stride_vr, mask=(ranks < R)[:, None], other=0.0)
             acc = tl.dot(left, right, acc, input_precision="ieee")
         if DROP:
-            acc = tl.where(kept(bits + start * groups, there, here, groups), acc, 0.0)
+            acc = tl.where(kept(bits + start * words, there, inner // height * BN, words, BN), acc, 0.0)
     at = (start + rows)[:, None] * N + columns[None, :]
     inside = (start + rows < M)[:, None] & (columns < N)[None, :]
     if BASE:
@@ -102,7 +102,7 @@ def product(x, w, out, tile: Tile, *, bias=None, u=None, v=None, bits=None, inde
     given = [x if tensor is None else tensor for tensor in (bias, u, v, bits, index, z)]
     product_kernel[grid](
         x, w, *given, out, x if base is None else base, m, n, k, ranks, r, *w.stride(), *(v.stride() if ranks else (0, 0)),
-        -(-n // 8), base is not None, bias is not None, ranks > 0, bits is not None, index is not None, CODE[activation], back,
+        -(-n // 32), base is not None, bias is not None, ranks > 0, bits is not None, index is not None, CODE[activation], back,
         k % tile.k == 0, tile.m, tile.n, tile.k, rank_block(ranks), tile.group, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
