@@ -13,11 +13,13 @@ from edgefm.kernels.triton import activation, dropout, frozen, lora, low_rank, p
 from .aot import build
 
 ACT = activation.CODE
+# what is compiled of each type; the wide product is cuBLAS's in fp32
+SOME = {"bf16": "", "fp16": ("product", "tall"), "fp32": ("narrow", "tall", "pass")}
 
 
 def cases(capability: int, kind: str):
-    """(name, kernel, types, constants, warps, stages) of every kernel as it is launched with `kind`, fp16 or bf16."""
-    x = SimpleNamespace(element_size=lambda: 2)
+    """(name, kernel, types, constants, warps, stages) of every kernel as it is launched with `kind`: fp16, bf16 or fp32."""
+    x = SimpleNamespace(element_size=lambda: 4 if kind == "fp32" else 2)
     p, i = f"*{kind}", "i32"
     for rank, drop, several in ((16, 1, 0), (64, 1, 1), (16, 0, 0)):
         types = dict(x=p, a=p, bits="*i32", index="*i32", u=p, M="i32!", K=i, R=i, r=i, stride_r=i, stride_k="1", words="i32!",
@@ -30,7 +32,7 @@ def cases(capability: int, kind: str):
             yield f"narrow {way} r{rank} drop{drop} index{several}", low_rank.narrow_kernel, dict(types), constants, 4, 3
         for act in ("none", "gelu", "swiglu"):
             types = dict(x=p, u=p, bits="*i32", parts="*fp32", M="i32!", N=i, R=i, wide=i, words="i32!", span=i)
-            constants = dict(DROP=bool(drop), ACT=ACT[act], BM=low_rank.ROWS, BN=low_rank.COLUMNS, BR=rank)
+            constants = dict(DROP=bool(drop), ACT=ACT[act], BM=low_rank.rows_at_once(x), BN=low_rank.COLUMNS, BR=rank)
             yield f"tall r{rank} drop{drop} {act}", low_rank.tall_kernel, types, constants, low_rank.tall_warps(act, rank), 3
     types = dict(x=p, w=p, bias=p, u=p, v=p, bits="*i32", index="*i32", z=p, out=p, base=p, M="i32!", N=i, K=i, R=i, r=i,
                  stride_n=i, stride_k="1", stride_vn=i, stride_vr="1", words="i32!")  # fmt: skip
@@ -57,7 +59,7 @@ def cases(capability: int, kind: str):
             tile.warps,
             tile.stages,
         )
-    types = dict(seed="*i64", bits="*u8", first="i64", M="i32!", counters=i, words="i32!", threshold="i32!")
+    types = dict(seed="*i64", bits="*u8", first="i64", M="i32!", counters=i, words="i32!", limit="i32!")
     constants = dict(ROUNDS=7, ROWS=dropout.ROWS, COUNTERS=dropout.COUNTERS)
     yield "keep bits", dropout.keep_bits_kernel, types, constants, 4, 3
     types = dict(
@@ -75,9 +77,9 @@ def cases(capability: int, kind: str):
 
 def main(capabilities: list[int], words: list[str]) -> None:
     """One line of JSON a kernel whose name starts with one of `words` (all, if there are none)."""
-    for capability, kind in all_of(capabilities, ("bf16", "fp16")):
+    for capability, kind in all_of(capabilities, SOME):
         for name, kernel, types, constants, warps, stages in cases(capability, kind):
-            if kind == "fp16" and not name.startswith(("product", "tall")):
+            if not name.startswith(SOME[kind]):
                 continue
             if not words or name.startswith(tuple(words)):
                 built = build(kernel, types, constants, capability, warps, stages)

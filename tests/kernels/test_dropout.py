@@ -34,7 +34,7 @@ def test_philox_in_torch_is_tritons(lora_device, rounds):
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (37, 7), (33, 37), (37, 64), (2, 1100)])
-@pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.99999999])
+@pytest.mark.parametrize("p", [1e-9, 2 / 65536, 0.1, 0.5, 0.99999999])
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
 def test_the_mask_in_bits_is_the_references(lora_device, p, rows, columns):
     device = lora_device
@@ -50,7 +50,7 @@ def test_the_mask_in_bits_is_the_references(lora_device, p, rows, columns):
 @pytest.mark.parametrize("rows", [1, 37, 130])
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
 def test_every_kernel_applies_the_references_mask(lora_device, rows, inner):
-    """Each product is arranged to return the mask itself, element by element: x or act(x) all ones, the other factor a unit."""
+    """Each product is arranged to give the mask itself: what is masked is all ones, the other factor the identity."""
     device = lora_device
     from edgefm.kernels.triton.dropout import keep_bits
     from edgefm.kernels.triton.low_rank import narrow, tall
@@ -58,15 +58,17 @@ def test_every_kernel_applies_the_references_mask(lora_device, rows, inner):
 
     seed = torch.tensor([7], device=device)
     bits, keep = keep_bits(seed, 1, rows, inner, 0.4), philox.keep(seed, 1, rows, inner, 0.4).float()
-    x, one_rank = torch.ones(rows, inner, device=device), torch.ones(rows, 1, device=device)
-    assert torch.equal(narrow(x, torch.eye(inner, device=device), 1.0, bits), keep)
-    assert torch.equal(tall(torch.eye(rows, device=device), x, bits=bits), keep)
-    gated = torch.cat([x, torch.zeros_like(x) + 30], 1)
-    assert torch.equal(tall(torch.eye(rows, device=device), gated, "glu", bits), 30 * keep)
-    low = dict(u=one_rank, v=torch.ones(inner, 1, device=device), bits=bits)
-    base, zero = torch.zeros_like(x), torch.zeros(inner, 32, device=device)
-    assert torch.equal(product(x, x.T, torch.empty_like(x), Tile(32, 64, 32, 4, 1), base=base, **low), keep)
-    assert torch.equal(product(torch.ones(rows, 32, device=device), zero, base, Tile(64, 32, 32, 4, 1), **low), keep)
+    ones = torch.ones(rows, inner, device=device)
+    each_row, each_column = torch.eye(rows, device=device), torch.eye(inner, device=device)
+    assert torch.equal(narrow(ones, each_column, 1.0, bits), keep)
+    assert torch.equal(tall(each_row, ones, bits=bits), keep)
+    assert torch.equal(tall(each_row, torch.cat([ones, 30 * ones], 1), "glu", bits), 30 * keep)  # silu(30) = 30
+
+    empty, low = torch.zeros_like(ones), {"u": ones[:, :1].contiguous(), "v": ones.new_ones(inner, 1), "bits": bits}
+    alone = product(ones, each_column, torch.empty_like(ones), Tile(32, 64, 32, 4, 1), base=empty, **low)
+    looped = product(ones, 0 * each_column, torch.empty_like(ones), Tile(64, 32, 32, 4, 1), **low)
+    assert torch.equal(alone, keep)
+    assert torch.equal(looped, keep)
 
 
 def test_the_mask_drops_as_often_as_it_says_and_differs_by_seed_stream_row_and_column():

@@ -1,7 +1,8 @@
-"""Dropout's mask as bits, eight elements a byte, made by one pass of Philox. Not kept: forward and backward each make it.
+"""Dropout's mask as bits, 32 elements a word, made by one pass of Philox. Not kept: forward and backward each make it.
 
-One counter of Philox gives eight 16-bit numbers, so a pass over `[M, K]` costs M · K / 8 counters and the kernels that apply
-the mask read 1/16 of what they read of x. The mask is `reference.philox.keep`'s, bit for bit.
+One counter of Philox gives eight 16-bit numbers, a byte of the mask, so a pass over `[M, K]` costs M · K / 8 counters and the
+kernels that apply the mask read 1/16 of what they read of x. Rows are padded to whole words: four bytes are the least that is
+copied ahead of a loop. The mask is `reference.philox.keep`'s, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def push(byte, word, limit):
 
 @triton.jit
 def keep_bits_kernel(
-    seed, bits, first, M, counters, words, threshold, ROUNDS: tl.constexpr, ROWS: tl.constexpr, COUNTERS: tl.constexpr
+    seed, bits, first, M, counters, words, limit, ROUNDS: tl.constexpr, ROWS: tl.constexpr, COUNTERS: tl.constexpr
 ):
     """bits, as bytes, `[M, 4 words]`: those of counter first + row · counters + column, the lowest bit the leftmost element."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -33,7 +34,6 @@ def keep_bits_kernel(
     counter = first + (rows * counters)[:, None] + columns[None, :]
     low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
     w0, w1, w2, w3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0, ROUNDS)
-    limit = (threshold - 1).to(tl.uint32, bitcast=True)
     byte = push(push(push(push(low * 0, w3, limit), w2, limit), w1, limit), w0, limit)
     to = bits + (rows * (words * 4))[:, None] + columns[None, :]
     tl.store(to, byte.to(tl.uint8), mask=(rows < M)[:, None] & (columns < words * 4)[None, :])
@@ -58,6 +58,7 @@ def keep_bits(seed: torch.Tensor, stream: int, rows: int, columns: int, p: float
     bits = torch.empty(rows, words, dtype=torch.int32, device=seed.device)
     grid = (triton.cdiv(rows, ROWS), triton.cdiv(4 * words, COUNTERS))
     keep_bits_kernel[grid](
-        seed, bits.view(torch.uint8), stream * STREAM, rows, counters, words, threshold(p), ROUNDS, ROWS, COUNTERS, num_warps=4
-    )
+        seed, bits.view(torch.uint8), stream * STREAM, rows, counters, words, threshold(p) - 1, ROUNDS, ROWS, COUNTERS,
+        num_warps=4,
+    )  # fmt: skip
     return bits

@@ -1,6 +1,7 @@
 """The two thin products of LoRA, each one pass over the wide matrix: `narrow` = (mask ∘ x) Aᵀ and `tall` = uᵀ (mask ∘ act(x)).
 
-Not the wide product with the base weight (`product.py`). Both are bound by memory: they read x once, and 1/16 of it in bits.
+Not the wide product with the base weight (`product.py`). Both are bound by memory: they read x once, and 1/16 of it in bits,
+whose words run ahead of the loop in shared memory as x does.
 """
 
 from __future__ import annotations
@@ -104,13 +105,14 @@ def tall(u, x, activation: str = "none", bits=None) -> torch.Tensor:
     (m, ranks), wide = u.shape, x.shape[1]
     n = wide // 2 if CODE[activation] >= CODE["swiglu"] else wide
     block = rank_block(ranks)
+    rows = rows_at_once(x)
     strips = triton.cdiv(n, COLUMNS)
-    steps = triton.cdiv(m, ROWS)
-    span = triton.cdiv(steps, max(1, min(steps, PROGRAMS // strips))) * ROWS
+    steps = triton.cdiv(m, rows)
+    span = triton.cdiv(steps, max(1, min(steps, PROGRAMS // strips))) * rows
     parts = torch.empty(triton.cdiv(m, span), ranks, n, dtype=torch.float32, device=x.device)
     tall_kernel[(strips, len(parts), triton.cdiv(ranks, block))](
         x, u, x if bits is None else bits, parts, m, n, ranks, wide, -(-n // 32), span,
-        bits is not None, CODE[activation], ROWS, COLUMNS, block, num_warps=tall_warps(activation, block), num_stages=3,
+        bits is not None, CODE[activation], rows, COLUMNS, block, num_warps=tall_warps(activation, block), num_stages=3,
     )  # fmt: skip
     return parts.sum(0)
 
@@ -121,10 +123,15 @@ def rank_block(ranks: int) -> int:
 
 
 def tall_warps(activation: str, block: int) -> int:
-    """Twice as many where four would spill (and eight would not): gelu and silu, or 64 ranks."""
+    """Twice as many for 64 ranks, which fill four warps' registers, and for gelu and silu, whose arithmetic outweighs loads."""
     return 8 if activation in ("gelu", "silu") or block >= 64 else 4
 
 
 def columns_at_once(x: torch.Tensor, block: int) -> int:
     """Columns of x and A in one step of `narrow`: fewer where the tiles are larger, so that three steps fit 99 KiB."""
     return COLUMNS if x.element_size() == 2 and block <= 32 else COLUMNS // 2
+
+
+def rows_at_once(x: torch.Tensor) -> int:
+    """Rows of x in one step of `tall`: half as many in fp32, so that three steps fit 99 KiB, of a gated activation too."""
+    return ROWS if x.element_size() == 2 else ROWS // 2
