@@ -175,9 +175,9 @@ def test_activations_and_their_slopes_are_exact_in_fp32_far_out_too(lora_device,
     wide = z.double().requires_grad_()
     exact = getattr(torch.nn.functional, activation)(wide)
     (slope,) = torch.autograd.grad(exact.sum(), wide)
-    bound = 2e-7 * z.abs().clamp(min=1)
+    bound = 4e-7 * z.abs().clamp(min=1)
     assert ((activate(z, activation) - exact).abs() <= bound).all()
-    assert ((activate_backward(torch.ones_like(z), z, activation) - slope).abs() <= 3e-7).all()
+    assert ((activate_backward(torch.ones_like(z), z, activation) - slope).abs() <= 1e-6).all()
 
 
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
