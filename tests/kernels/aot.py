@@ -21,9 +21,11 @@ SHARED = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 120: 99 << 1
 
 
 class Built(NamedTuple):
-    """What a kernel became on one card: matrix instructions in its PTX, shared memory, registers a thread, spilled bytes."""
+    """What a kernel became on one card: matrix instructions and loads of single bytes in its PTX, shared memory, registers a
+    thread, spilled bytes."""
 
     matrix: bool
+    byte_loads: int
     shared: int
     registers: int
     spills: int
@@ -51,7 +53,8 @@ def build(
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     ptx = compiled.asm["ptx"]
     registers, spills = _resources(ptx)
-    return Built(bool(re.search(r"\b(mma|wgmma)\.", ptx)), compiled.metadata.shared, registers, spills)
+    matrix, byte_loads = bool(re.search(r"\b(mma|wgmma)\.", ptx)), len(re.findall(r"\bld\.global\S*\.[bsu]8\b", ptx))
+    return Built(matrix, byte_loads, compiled.metadata.shared, registers, spills)
 
 
 def _resources(ptx: str) -> tuple[int, int]:

@@ -8,20 +8,22 @@ import sys
 from itertools import product as all_of
 from types import SimpleNamespace
 
-from edgefm.kernels.triton import activation, frozen, lora, low_rank, product
+from edgefm.kernels.triton import activation, dropout, frozen, lora, low_rank, product
 
 from .aot import build
 
 ACT = activation.CODE
+# what is compiled of each type; the wide product is cuBLAS's in fp32
+SOME = {"bf16": "", "fp16": ("product", "tall"), "fp32": ("narrow", "tall", "pass")}
 
 
 def cases(capability: int, kind: str):
-    """(name, kernel, types, constants, warps, stages) of every kernel as it is launched with `kind`, fp16 or bf16."""
-    x = SimpleNamespace(element_size=lambda: 2)
+    """(name, kernel, types, constants, warps, stages) of every kernel as it is launched with `kind`: fp16, bf16 or fp32."""
+    x = SimpleNamespace(element_size=lambda: 4 if kind == "fp32" else 2)
     p, i = f"*{kind}", "i32"
     for rank, drop, several in ((16, 1, 0), (64, 1, 1), (16, 0, 0)):
-        types = dict(x=p, a=p, seed="*i64", index="*i32", u=p, M="i32!", K=i, R=i, r=i, stride_r=i, stride_k="1",
-                     scale="fp32", stream="1", threshold="i32!")  # fmt: skip
+        types = dict(x=p, a=p, bits="*i32", index="*i32", u=p, M="i32!", K=i, R=i, r=i, stride_r=i, stride_k="1", words="i32!",
+                     scale="fp32")  # fmt: skip
         for way in ("across", "along"):  # A as it lies, Bᵀ
             types |= {"stride_r": i, "stride_k": "1"} if way == "across" else {"stride_r": "1", "stride_k": i}
             constants = dict(
@@ -29,11 +31,11 @@ def cases(capability: int, kind: str):
             )
             yield f"narrow {way} r{rank} drop{drop} index{several}", low_rank.narrow_kernel, dict(types), constants, 4, 3
         for act in ("none", "gelu", "swiglu"):
-            types = dict(x=p, u=p, seed="*i64", parts="*fp32", M="i32!", N=i, R=i, wide=i, span=i, stream="1", threshold="i32!")
-            constants = dict(DROP=bool(drop), ACT=ACT[act], BM=low_rank.ROWS, BN=low_rank.COLUMNS, BR=rank)
+            types = dict(x=p, u=p, bits="*i32", parts="*fp32", M="i32!", N=i, R=i, wide=i, words="i32!", span=i)
+            constants = dict(DROP=bool(drop), ACT=ACT[act], BM=low_rank.rows_at_once(x), BN=low_rank.COLUMNS, BR=rank)
             yield f"tall r{rank} drop{drop} {act}", low_rank.tall_kernel, types, constants, low_rank.tall_warps(act, rank), 3
-    types = dict(x=p, w=p, bias=p, u=p, v=p, seed="*i64", index="*i32", z=p, out=p, base=p, M="i32!", N=i, K=i, R=i,
-                 r=i, stride_n=i, stride_k="1", stride_vn=i, stride_vr="1", stream="1", threshold="i32!")  # fmt: skip
+    types = dict(x=p, w=p, bias=p, u=p, v=p, bits="*i32", index="*i32", z=p, out=p, base=p, M="i32!", N=i, K=i, R=i, r=i,
+                 stride_n=i, stride_k="1", stride_vn=i, stride_vr="1", words="i32!")  # fmt: skip
     across = types | {"stride_n": "1", "stride_k": i, "stride_vn": "1", "stride_vr": i}
     card = (capability // 10, capability % 10)
     for columns, rank, (act, several, back) in all_of(
@@ -57,6 +59,9 @@ def cases(capability: int, kind: str):
             tile.warps,
             tile.stages,
         )
+    types = dict(seed="*i64", bits="*u8", first="i64", M="i32!", counters=i, words="i32!", limit="i32!")
+    constants = dict(ROUNDS=7, ROWS=dropout.ROWS, COUNTERS=dropout.COUNTERS)
+    yield "keep bits", dropout.keep_bits_kernel, types, constants, 4, 3
     types = dict(
         packed="*u8", absmax="*u8", code="*fp32", nested_absmax="*fp32", nested_code="*fp32", offset="*fp32", out=p, count=i
     )
@@ -72,9 +77,9 @@ def cases(capability: int, kind: str):
 
 def main(capabilities: list[int], words: list[str]) -> None:
     """One line of JSON a kernel whose name starts with one of `words` (all, if there are none)."""
-    for capability, kind in all_of(capabilities, ("bf16", "fp16")):
+    for capability, kind in all_of(capabilities, SOME):
         for name, kernel, types, constants, warps, stages in cases(capability, kind):
-            if kind == "fp16" and not name.startswith(("product", "tall")):
+            if not name.startswith(SOME[kind]):
                 continue
             if not words or name.startswith(tuple(words)):
                 built = build(kernel, types, constants, capability, warps, stages)

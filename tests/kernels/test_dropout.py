@@ -1,4 +1,4 @@
-"""Dropout's mask as a pure function of seed and place: Triton's Philox and the mask of each kernel against plain torch."""
+"""Dropout's mask as a pure function of seed and place: Triton's Philox and its bits against plain torch."""
 
 from __future__ import annotations
 
@@ -33,38 +33,42 @@ def test_philox_in_torch_is_tritons(lora_device, rounds):
     assert torch.equal(torch.stack(philox.philox(seed, counters, rounds)), out.long() & philox.WORD)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 7), (37, 37), (2, 100), (65, 129)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (37, 7), (33, 37), (37, 64), (2, 1100)])
+@pytest.mark.parametrize("p", [1e-9, 2 / 65536, 0.1, 0.5, 0.99999999])
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
-def test_every_kernel_applies_the_references_mask(lora_device, rows, columns):
-    from edgefm.kernels.triton.dropout import mask
+def test_the_mask_in_bits_is_the_references(lora_device, p, rows, columns):
+    device = lora_device
+    from edgefm.kernels.triton.dropout import keep_bits
+
+    seed = torch.tensor([7], device=device)
+    bits = keep_bits(seed, 1, rows, columns, p)
+    unpacked = (bits[:, :, None] >> torch.arange(32, device=device)) & 1
+    assert torch.equal(unpacked.reshape(rows, -1)[:, :columns].bool(), philox.keep(seed, 1, rows, columns, p))
+
+
+@pytest.mark.parametrize("inner", [1, 7, 37, 64, 100, 300])
+@pytest.mark.parametrize("rows", [1, 37, 130])
+@pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
+def test_every_kernel_applies_the_references_mask(lora_device, rows, inner):
+    """Each product is arranged to give the mask itself: what is masked is all ones, the other factor the identity."""
+    device = lora_device
+    from edgefm.kernels.triton.dropout import keep_bits
     from edgefm.kernels.triton.low_rank import narrow, tall
     from edgefm.kernels.triton.product import Tile, product
 
-    seed = torch.tensor([7], device=lora_device)
-    keep, drop = philox.keep(seed, 1, rows, columns, 0.3).float(), mask(seed, 1, 0.3)
-    ones = torch.ones(rows, columns, device=lora_device)
-    across, down = (torch.eye(each, device=lora_device) for each in (columns, rows))
-    assert torch.equal(narrow(ones, across, 1.0, drop), keep)
-    assert torch.equal(tall(down, ones, mask=drop), keep)
-    nothing = torch.zeros(columns, 16, device=lora_device)
-    y = torch.empty_like(ones)
-    product(
-        ones @ nothing, nothing, y, Tile(64, 64, 32, 4, 1), u=torch.ones(rows, 1, device=lora_device), v=ones[:1].T, mask=drop
-    )
-    assert torch.equal(y, keep)
+    seed = torch.tensor([7], device=device)
+    bits, keep = keep_bits(seed, 1, rows, inner, 0.4), philox.keep(seed, 1, rows, inner, 0.4).float()
+    ones = torch.ones(rows, inner, device=device)
+    each_row, each_column = torch.eye(rows, device=device), torch.eye(inner, device=device)
+    assert torch.equal(narrow(ones, each_column, 1.0, bits), keep)
+    assert torch.equal(tall(each_row, ones, bits=bits), keep)
+    assert torch.equal(tall(each_row, torch.cat([ones, 30 * ones], 1), "glu", bits), 30 * keep)  # silu(30) = 30
 
-
-@pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.99999999])
-@pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
-def test_the_probability_may_be_next_to_none_or_to_all(lora_device, p):
-    from edgefm.kernels.triton.dropout import mask
-    from edgefm.kernels.triton.low_rank import tall
-
-    seed = torch.tensor([-3], device=lora_device)
-    keep = philox.keep(seed, 0, 33, 37, p)
-    down, ones = torch.eye(33, device=lora_device), torch.ones(33, 37, device=lora_device)
-    assert torch.equal(tall(down, ones, mask=mask(seed, 0, p)), keep.float())
-    assert abs(keep.double().mean() - philox.kept(p)) < 0.06
+    empty, low = torch.zeros_like(ones), {"u": ones[:, :1].contiguous(), "v": ones.new_ones(inner, 1), "bits": bits}
+    alone = product(ones, each_column, torch.empty_like(ones), Tile(32, 64, 32, 4, 1), base=empty, **low)
+    looped = product(ones, 0 * each_column, torch.empty_like(ones), Tile(64, 32, 32, 4, 1), **low)
+    assert torch.equal(alone, keep)
+    assert torch.equal(looped, keep)
 
 
 def test_the_mask_drops_as_often_as_it_says_and_differs_by_seed_stream_row_and_column():

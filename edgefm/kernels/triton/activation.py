@@ -15,12 +15,32 @@ ROWS, COLUMNS = 8, 256
 
 
 @triton.jit
+def normal(z):
+    """Φ(z) of the standard normal distribution, from Φ(−t) = 2^P(t): eleven instructions, where erf takes thirty.
+
+    P: minimax of degree 8 for log₂ Φ(−t) on [0, 6], which falls ever on; z Φ(z) is as exact as erf's in fp32.
+    """
+    t = tl.abs(z)
+    p = -2.334948791e-06 * t + 3.373781453e-05
+    p = (p * t - 1.612938292e-04) * t - 1.917035548e-04
+    p = ((p * t + 7.126865163e-03) * t - 5.253361315e-02) * t
+    tail = tl.exp2(((p - 4.591982815e-01) * t - 1.151106042e00) * t - 1)
+    return tl.where(z > 0, 1 - tail, tail)
+
+
+@triton.jit
+def sigmoid(z):
+    """1 / (1 + e^−z); its own, because exp2 is one instruction and exp five."""
+    return 1 / (1 + tl.exp2(z * -1.4426950408889634))
+
+
+@triton.jit
 def unary(z, ACT: tl.constexpr):
     """gelu(z) or silu(z), or z."""
     if ACT == GELU:
-        z = z * (0.5 + 0.5 * tl.math.erf(z * 0.7071067811865476))
+        z = z * normal(z)
     elif ACT >= SILU:
-        z = z * tl.sigmoid(z)
+        z = z * sigmoid(z)
     return z
 
 
@@ -28,9 +48,9 @@ def unary(z, ACT: tl.constexpr):
 def slope(z, ACT: tl.constexpr):
     """∂ unary / ∂z."""
     if ACT == GELU:
-        s = 0.5 + 0.5 * tl.math.erf(z * 0.7071067811865476) + z * tl.exp(-0.5 * z * z) * 0.3989422804014327
+        s = normal(z) + z * tl.exp2(z * z * -0.7213475204444817) * 0.3989422804014327
     else:
-        s = tl.sigmoid(z)
+        s = sigmoid(z)
         s = s * (1 + z * (1 - s))
     return s
 

@@ -1,6 +1,6 @@
 """LoRA on a frozen linear layer and on a transformer's MLP: which passes run, in which order, and which way of each.
 
-Not the kernels: `low_rank.py` (thin products), `product.py` (the wide one), `frozen.py`, `activation.py`.
+Not the kernels: `low_rank.py` (thin products), `product.py` (the wide one), `dropout.py`, `frozen.py`, `activation.py`.
 Symbols and formulas are `reference/lora.py`'s. Passes over the wide matrices, forward: x for u, x W; backward: g for v, for dB
 and for g W, x for dA.
 """
@@ -15,7 +15,7 @@ from ..ops.frozen import Layer
 from ..reference.philox import kept
 from ..select import interpreted
 from .activation import activate, activate_backward
-from .dropout import mask
+from .dropout import keep_bits
 from .frozen import dequantize
 from .low_rank import narrow, tall
 from .measured import measured
@@ -80,7 +80,7 @@ PASS = Tile(64, 128, 32, 8, 1)  # of the epilogue alone: bound by memory, so blo
 def linear(x, layer: Layer, index, seed, scale: float, p: float, activation: str):
     """y `[M, out]`, z (empty without an activation), u `[M, num · r]`; see `reference.lora.linear`."""
     dtype, x = x.dtype, _runs(x)
-    y, z, u = _linear(x, layer, index, mask(seed, 0, p), scale / kept(p), activation)
+    y, z, u = _linear(x, layer, index, _mask(seed, 0, x.shape, p), scale / kept(p), activation)
     return y.to(dtype), z.to(dtype), u.to(dtype)
 
 
@@ -89,41 +89,41 @@ def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: floa
     dtype, (g, x, z, u) = x.dtype, map(_runs, (g, x, z, u))
     if activation != "none":
         g = activate_backward(g, z, activation)
-    drop, flat = mask(seed, 0, p), layer.flat(x.dtype)
-    v, da, db = _thin_backward(g, x, u, layer, flat, index, drop, scale / kept(p), "none")
-    dx = _input_gradient(g, v, layer, flat, index, drop, None, "none") if need_x else x.new_empty(0)
+    bits, flat = _mask(seed, 0, x.shape, p), layer.flat(x.dtype)
+    v, da, db = _thin_backward(g, x, u, layer, flat, index, bits, scale / kept(p), "none")
+    dx = _input_gradient(g, v, layer, flat, index, bits, None, "none") if need_x else x.new_empty(0)
     return dx.to(dtype), *layer.unflat(da, db)
 
 
 def mlp(x, fc1: Layer, fc2: Layer, index, seed, scale: float, p: float, activation: str):
     """y `[M, out]`, z `[M, hidden]` before the activation, u of both layers."""
     dtype, x, c = x.dtype, _runs(x), scale / kept(p)
-    drop = mask(seed, 0, p)
+    bits = _mask(seed, 0, x.shape, p)
     if activation in ("swiglu", "glu"):
-        z, _, u1 = _linear(x, fc1, index, drop, c, "none")
+        z, _, u1 = _linear(x, fc1, index, bits, c, "none")
         h = activate(z, activation)
     else:
-        h, z, u1 = _linear(x, fc1, index, drop, c, activation)
-    y, _, u2 = _linear(h, fc2, index, mask(seed, 1, p), c, "none")
+        h, z, u1 = _linear(x, fc1, index, bits, c, activation)
+    y, _, u2 = _linear(h, fc2, index, _mask(seed, 1, h.shape, p), c, "none")
     return y.to(dtype), z.to(dtype), u1.to(dtype), u2.to(dtype)
 
 
 def mlp_backward(g, x, z, u1, u2, fc1: Layer, fc2: Layer, index, seed, scale: float, p: float, activation: str, need_x: bool):
     """dx (empty if it is not needed), da1, db1, da2, db2; the hidden values are computed again while dA2 is summed."""
     dtype, c, (g, x, z, u1, u2) = x.dtype, scale / kept(p), map(_runs, (g, x, z, u1, u2))
-    drop, flat = mask(seed, 1, p), fc2.flat(x.dtype)
-    v2, da2, db2 = _thin_backward(g, z, u2, fc2, flat, index, drop, c, activation)
-    dz = _input_gradient(g, v2, fc2, flat, index, drop, z, activation)
-    drop, flat = mask(seed, 0, p), fc1.flat(x.dtype)
-    v1, da1, db1 = _thin_backward(dz, x, u1, fc1, flat, index, drop, c, "none")
-    dx = _input_gradient(dz, v1, fc1, flat, index, drop, None, "none") if need_x else x.new_empty(0)
+    bits, flat = _mask(seed, 1, (len(x), fc2.a.shape[2]), p), fc2.flat(x.dtype)
+    v2, da2, db2 = _thin_backward(g, z, u2, fc2, flat, index, bits, c, activation)
+    dz = _input_gradient(g, v2, fc2, flat, index, bits, z, activation)
+    bits, flat = _mask(seed, 0, x.shape, p), fc1.flat(x.dtype)
+    v1, da1, db1 = _thin_backward(dz, x, u1, fc1, flat, index, bits, c, "none")
+    dx = _input_gradient(dz, v1, fc1, flat, index, bits, None, "none") if need_x else x.new_empty(0)
     return dx.to(dtype), *fc1.unflat(da1, db1), *fc2.unflat(da2, db2)
 
 
-def _linear(x, layer: Layer, index, drop, c: float, activation: str):
+def _linear(x, layer: Layer, index, bits, c: float, activation: str):
     a, b = layer.flat(x.dtype)
     r = layer.a.shape[1]
-    u = _narrow(x, a, c, drop, index, r, way(x, len(b), activation))
+    u = _narrow(x, a, c, bits, index, r, way(x, len(b), activation))
     w = dequantize(layer.base, len(b), x.shape[1], x.dtype)
     return *_wide(x, w, layer.bias, u, b, index, r, activation), u
 
@@ -149,43 +149,47 @@ def _wide(x, w, bias, u, b, index, r: int, activation: str):
     return (z, x.new_empty(0)) if activation == "none" else (activate(z, activation), z)
 
 
-def _input_gradient(g, v, layer: Layer, flat, index, drop, z, activation: str):
+def _input_gradient(g, v, layer: Layer, flat, index, bits, z, activation: str):
     """act'(z) (g W + mask ∘ (v A)); flat: A and B in g's dtype; z: None without an activation."""
     wide = way(g, layer.a.shape[2], activation).wide
     if activation in ("swiglu", "glu") or (wide == "loop" and activation != "none"):
-        return activate_backward(_input_gradient(g, v, layer, flat, index, drop, None, "none"), z, activation)
+        return activate_backward(_input_gradient(g, v, layer, flat, index, bits, None, "none"), z, activation)
     a, b = flat
     n = a.shape[1]
     w = dequantize(layer.base, len(b), n, g.dtype)
     back = activation != "none"
-    if wide in ("extended", "addmm") and drop is None:
+    if wide in ("extended", "addmm") and bits is None:
         dx = torch.cat([g, v], 1) @ torch.cat([w, a]) if wide == "extended" else (g @ w).addmm_(v, a)
         return activate_backward(dx, z, activation) if back else dx
     base = None if wide in ("fused", "loop") else g @ w
     size = blocks(g, n, activation) if base is None else PASS
     out = g.new_empty(len(g), n) if base is None or back else base
     return product(
-        g, w.T, out, size, u=v, v=a.T, mask=drop, index=index, r=layer.a.shape[1], z=z, activation=activation, back=back,
+        g, w.T, out, size, u=v, v=a.T, bits=bits, index=index, r=layer.a.shape[1], z=z, activation=activation, back=back,
         base=base,
     )  # fmt: skip
 
 
-def _thin_backward(g, x, u, layer: Layer, flat, index, drop, c: float, activation: str):
+def _thin_backward(g, x, u, layer: Layer, flat, index, bits, c: float, activation: str):
     """v = c g B, dA = vᵀ (mask ∘ act(x)) and dB transposed, uᵀ g, both in fp32."""
     _, b = flat
     chosen = way(g, layer.a.shape[2], activation)
     v = _narrow(g, b.T, c, None, index, layer.a.shape[1], chosen)
     if chosen.thin == "mm":
         db = (u.T @ g).float()
-        da = (v.T @ x).float() if drop is None and activation == "none" else tall(v, x, activation, drop)
+        da = (v.T @ x).float() if bits is None and activation == "none" else tall(v, x, activation, bits)
         return v, da, db
-    return v, tall(v, x, activation, drop), tall(u, g)
+    return v, tall(v, x, activation, bits), tall(u, g)
 
 
-def _narrow(x, a, c: float, drop, index, r: int, chosen: Way):
-    if chosen.thin == "mm" and drop is None and index is None:
+def _narrow(x, a, c: float, bits, index, r: int, chosen: Way):
+    if chosen.thin == "mm" and bits is None and index is None:
         return x @ (a.T * c)
-    return narrow(x, a, c, drop, index, r)
+    return narrow(x, a, c, bits, index, r)
+
+
+def _mask(seed, stream: int, shape, p: float):
+    return keep_bits(seed, stream, *shape, p) if p else None
 
 
 def _capability(x: torch.Tensor) -> tuple[int, int]:

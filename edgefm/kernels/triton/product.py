@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .activation import CODE, store_backward, unary
-from .dropout import Mask, kept
+from .dropout import kept
 from .low_rank import rank_block
 
 
@@ -31,12 +31,12 @@ class Tile(NamedTuple):
 
 @triton.jit
 def product_kernel(
-    x, w, bias, u, v, seed, index, z, out, base, M, N, K, R, r, stride_n, stride_k, stride_vn, stride_vr, stream, threshold,
+    x, w, bias, u, v, bits, index, z, out, base, M, N, K, R, r, stride_n, stride_k, stride_vn, stride_vr, words,
     BASE: tl.constexpr, BIAS: tl.constexpr, LOW: tl.constexpr, DROP: tl.constexpr, INDEX: tl.constexpr, ACT: tl.constexpr,
     BACK: tl.constexpr, EVEN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr,
     GROUP: tl.constexpr,
 ):  # fmt: skip
-    """x `[M, K]`, w `[N, K]` strided, bias `[N]`, u `[M, R]`, v `[N, R]` strided, index `[M]`, a mask of `[M, N]`.
+    """x `[M, K]`, w `[N, K]` strided, bias `[N]`, u `[M, R]`, v `[N, R]` strided, bits of `[M, N]`, index `[M]`.
 
     Forward: out `[M, N]` = act(s) and, with an activation, z = s. BACK: out = act'(z) s. Gated activations are passes of their
     own: their two halves beside the sum do not fit the registers.
@@ -64,8 +64,7 @@ def product_kernel(
             right = tl.load(v + here[None, :] * stride_vn + ranks[:, None] * stride_vr, mask=(ranks < R)[:, None], other=0.0)
             acc = tl.dot(left, right, acc, input_precision="ieee")
         if DROP:
-            eights = inner // height * (BN // 8) + tl.arange(0, BN // 8)
-            acc = tl.where(kept(seed, stream, threshold, start + rows, eights, N), acc, 0.0)
+            acc = tl.where(kept(bits + start * words, there, inner // height * BN, words, BN), acc, 0.0)
     at = (start + rows)[:, None] * N + columns[None, :]
     inside = (start + rows < M)[:, None] & (columns < N)[None, :]
     if BASE:
@@ -94,17 +93,15 @@ def product_kernel(
         tl.store(out + at, acc.to(out.dtype.element_ty), mask=inside)
 
 
-def product(x, w, out, tile: Tile, *, bias=None, u=None, v=None, mask: Mask | None = None, index=None, r=1, z=None,
-            activation="none", back=False, base=None) -> torch.Tensor:  # fmt: skip
+def product(x, w, out, tile: Tile, *, bias=None, u=None, v=None, bits=None, index=None, r=1, z=None, activation="none",
+            back=False, base=None) -> torch.Tensor:  # fmt: skip
     """Fill `out` (see `product_kernel`) and return it. w: `[N, K]` of any strides; base: x Wᵀ if it is there already."""
     (m, k), n = x.shape, w.shape[0]
     ranks = 0 if u is None else u.shape[1]
-    seed, stream, threshold = mask or (None, 0, 0)
-    given = [x if tensor is None else tensor for tensor in (bias, u, v, seed, index, z)]
+    given = [x if tensor is None else tensor for tensor in (bias, u, v, bits, index, z)]
     product_kernel[(-(-m // tile.m) * -(-n // tile.n),)](
         x, w, *given, out, x if base is None else base, m, n, k, ranks, r, *w.stride(), *(v.stride() if ranks else (0, 0)),
-        stream, threshold, base is not None, bias is not None, ranks > 0, mask is not None, index is not None, CODE[activation],
-        back, k % tile.k == 0, tile.m, tile.n, tile.k, rank_block(ranks), tile.group, num_warps=tile.warps,
-        num_stages=tile.stages,
+        -(-n // 32), base is not None, bias is not None, ranks > 0, bits is not None, index is not None, CODE[activation], back,
+        k % tile.k == 0, tile.m, tile.n, tile.k, rank_block(ranks), tile.group, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
