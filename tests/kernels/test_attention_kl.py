@@ -46,6 +46,19 @@ def test_interpreter_short_relations(monkeypatch, small_tiles):
 
 
 @interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@named(checks.SMALL)
+def test_interpreter_at_the_lengths_of_vits(case, dtype, monkeypatch):
+    checks.hold(case, "cpu", dtype, monkeypatch, "triton")
+
+
+@interpreted
+@named({name: case for name, case in checks.CASES.items() if case.tokens < 37 or case.kind in ("equal", "outlier")})
+def test_interpreter_short_in_fp16(case, monkeypatch, small_tiles):
+    checks.hold(case, "cpu", torch.float16, monkeypatch, "triton")
+
+
+@interpreted
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 @named(checks.CASES)
@@ -62,7 +75,7 @@ def test_interpreter_long(case, monkeypatch):
 
 @pytest.mark.gpu
 @HALVES
-@named(checks.CASES | checks.LONG | checks.GPU)
+@named(checks.CASES | checks.SMALL | checks.LONG | checks.GPU)
 def test_on_a_gpu(case, dtype, monkeypatch):
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     checks.hold(case, "cuda", dtype, monkeypatch, "triton")

@@ -27,16 +27,7 @@ SHAPES = [
     (70, 64, 64, 40, 3, 0.5),
 ]
 NAME = "rows{}_in{}_out{}_rank{}_adapters{}_p{}"
-CASES = [
-    pytest.param(
-        dtype,
-        shape,
-        id=f"{dtype}_{NAME.format(*shape)}",
-        marks=[pytest.mark.slow] if dtype != DTYPES[0] and shape[0] > 40 else [],
-    )
-    for dtype in DTYPES
-    for shape in SHAPES
-]
+CASES = [pytest.param(dtype, shape, id=f"{dtype}_{NAME.format(*shape)}") for dtype in DTYPES for shape in SHAPES]
 
 
 def layer(generator, inner: int, out: int, rank: int, num: int, device="cpu", dtype=torch.float64) -> Layer:

@@ -2,8 +2,9 @@
 
 Not the kernels: `attention_kl_pairs.py` (value and gradients in pairs of heads), `attention_kl_mean.py` (of the heads' mean),
 `attention_scores.py` (log-sum-exps). Passes over the teacher's scores, forward and backward: pairs 1 and 1, mean 2 and 1.
-fp64, and heads of more than 256, go to the reference. In fp16 and bf16 the gradient of q is the difference of two means of k
-whose probabilities are rounded to that type: it is not better than about eps · scale · max|k|, however small it is itself.
+fp64, and heads of more than 256 (fp32: 128), go to the reference. In fp16 and bf16 the gradient of q is the difference of two
+means of k whose probabilities are rounded to that type: it is not better than about eps · scale · max|k|, however small it is
+itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .attention_kl_pairs import pairs_columns_kernel, pairs_rows_kernel
 from .attention_scores import lse_kernel
 from .measured import measured
 
-WIDEST = 256
+WIDEST = 256  # in 16 bits; in fp32 half of it, else what a block keeps does not fit the 99 KiB of cc 8.6, 8.9 and 12.x
 
 
 class Tile(NamedTuple):
@@ -128,7 +129,8 @@ def attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, pairs, scale_s, 
 
 
 def _elsewhere(q_s: torch.Tensor, q_t: torch.Tensor) -> bool:
-    return any(q.dtype == torch.float64 or q.shape[3] > WIDEST for q in (q_s, q_t))
+    width, size = max(q.shape[3] for q in (q_s, q_t)), max(q.element_size() for q in (q_s, q_t))
+    return size > 4 or width * size > 2 * WIDEST
 
 
 class _Call:
