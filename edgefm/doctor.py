@@ -96,7 +96,7 @@ def _kernels() -> dict[str, dict[str, str]]:
     try:
         choices = table(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     except InputError as error:  # what EDGEFM_KERNELS asks for
-        return dict.fromkeys(IMPLEMENTED, {"backend": "none", "reason": str(error)})
+        return {name: {"backend": "none", "reason": str(error)} for name in IMPLEMENTED}
     return {each.operator: {"backend": each.backend, "reason": each.reason} for each in choices}
 
 
