@@ -123,7 +123,9 @@ class LoraLinear(nn.Module):
         """
         if len(self.a) > 1:
             raise InputError(
-                "a layer whose weight is used without it has several adapters", expected="one", do="leave adapt.lora.by out"
+                "a block that multiplies by its qkv layer's weight itself (BEiT, Swin v2, EVA-02) has several adapters there",
+                expected="one",
+                do="leave qkv out of adapt.lora.targets, or adapt.lora.by",
             )
         return self.merged()
 
