@@ -43,6 +43,10 @@ CASES = {
     "outlier rows, in pairs": Case(37, [0, 2], kind="outlier"),
     "slices of a qkv of [B, N, 3, H, d]": Case(37, student=(2, 16), teacher=(3, 16), kind="strided"),
 }
+SMALL = {
+    "197 tokens, small heads": Case(197, student=(1, 16), teacher=(2, 16), images=1),
+    "261 tokens, small heads, in pairs": Case(261, "pairs", (1, 16), (1, 16), images=1),
+}
 LONG = {
     "197 tokens": Case(197, student=(3, 64), teacher=(12, 64), images=1),
     "197 tokens, in pairs": Case(197, "pairs", (3, 64), (3, 64), images=1),

@@ -28,6 +28,8 @@ CASES = {
     "a bias for each image and head": ((2, 2, 50, 48), (2, 2)),
     "a bias for each image": ((2, 2, 21, 80), (2, 1)),
     "one bias for all": ((2, 1, 37, 96), (1, 1)),
+    "197 tokens, a small head": ((1, 1, 197, 16), (1, 1)),
+    "261 tokens, a small head": ((1, 1, 261, 16), (1, 1)),
 }
 LONG = {
     "70 tokens, one bias for all": ((2, 2, 70, 96), (1, 1)),

@@ -47,6 +47,13 @@ def test_interpreter_short_relations(monkeypatch, small_tiles):
 
 
 @interpreted
+@HALVES
+@named(checks.SMALL)
+def test_interpreter_small_heads(case, dtype, monkeypatch):
+    checks.hold(case, "cpu", dtype, monkeypatch, "triton")
+
+
+@interpreted
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 @named(checks.CASES)
