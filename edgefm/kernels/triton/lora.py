@@ -117,7 +117,8 @@ def _linear(x, layer: Layer, index, bits, c: float, activation: str):
     r = layer.a.shape[1]
     u = _narrow(x, a, c, bits, index, r, way(x, len(b), activation))
     w = dequantize(layer.base, len(b), x.shape[1], x.dtype)
-    return *_wide(x, w, layer.bias, u, b, index, r, activation), u
+    bias = None if layer.bias is None else layer.bias.contiguous()
+    return *_wide(x, w, bias, u, b, index, r, activation), u
 
 
 def _wide(x, w, bias, u, b, index, r: int, activation: str):
