@@ -123,5 +123,6 @@ def test_blocks_that_multiply_by_their_qkvs_weight_take_several_adapters_elsewhe
     data = with_sites(make_data(), ("A", "B"))
     with pytest.raises(InputError, match=r"Leave qkv out of adapt\.lora\.targets"):
         run(source, data, tmp_path / "out", "lora", BY)
+    assert not list(tmp_path.glob("out*"))  # told before anything is begun
     run(source, data, tmp_path / "out", "lora", BY, "adapt.lora.targets=[attn.proj]", "adapt.epochs=1")
     assert (tmp_path / "out" / "A" / "adapters" / "A").is_dir()
