@@ -15,13 +15,14 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 SOURCES := pyproject.toml $(wildcard setup.py csrc/*.cpp csrc/*.h csrc/*/*)
 
-.PHONY: help demo test test-slow library fuzz sanitize check format wheelhouse wheelhouse-check extras-check clean
+.PHONY: help demo test test-slow library cuda fuzz sanitize check format wheelhouse wheelhouse-check extras-check clean
 
 help:
 	@echo "make demo        the whole road on generated images, under five minutes"
 	@echo "make test        the tests"
 	@echo "make test-slow   the tests on real data, too"
 	@echo "make library     the C library without Python, in build/library"
+	@echo "make cuda        the CUDA kernels for every card named, with nvcc, in build/cuda; nothing where there is no nvcc"
 	@echo "make fuzz        the C library opens damaged and forged bundles for FUZZ_SECONDS (60), with clang"
 	@echo "make sanitize    the C++ code's tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer"
 	@echo "make check       lint, format, types, import rules, documentation"
@@ -40,6 +41,11 @@ test-slow: $(VENV)/test.stamp
 library:
 	$(MAKE) -s -C csrc -j$$(nproc)
 	@ls -l build/library/libedgefm.so.1 build/library/libedgefm.a
+
+cuda: $(VENV)/test.stamp
+	@if ! command -v nvcc >/dev/null; then echo "make cuda: nvcc is not on the PATH, nothing is built"; exit 0; fi
+	EDGEFM_CUDA=1 $(BIN)/python setup.py -q build_ext --build-lib build/cuda --build-temp build/cuda
+	cd build/cuda/edgefm && ../../../$(BIN)/python -c "import _cuda; print('built', _cuda.__file__)"
 
 fuzz:
 	csrc/fuzz/run.sh

@@ -21,13 +21,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from ..errors import InputError
 from ..models import LoadedModel, save_run
 from ..models.peft_format import save_adapter
 from ..models.probe_dir import lasting_source
 from ..spec.manifest import Ancestor
+from ..spec.recipe import LoraRecipe
 from ..train.checkpoint import State
 from ..train.images import Images
+from ..train.precision import to_device
 from ..train.processes import Processes
 from ..train.progress import Report
 from .adapters import Layers, learning, place, read_out
@@ -36,6 +40,7 @@ from .frozen_base import Kind, check_quantizer
 from .full import prepare_full, same_task
 from .job import Job
 from .learn import learn
+from .lora_linear import Chosen
 from .merge import check_merged, merge
 from .sites import Sites, find_sites
 
@@ -62,7 +67,8 @@ def prepare_lora(job: Job, method: Literal["lora", "qlora"]) -> Learner:
     """The model with adapters and the classifier that will learn.
 
     Raises:
-        InputError: a model whose merged weights could not be saved; target layers, rank or sites that are not there.
+        InputError: a model whose merged weights could not be saved; target layers, rank or sites that are not there; blocks
+            that cannot choose among several adapters.
         MissingExtra: an NF4 base without bitsandbytes.
     """
     recipe = job.recipe.adapt.lora
@@ -74,8 +80,18 @@ def prepare_lora(job: Job, method: Literal["lora", "qlora"]) -> Learner:
     chosen, num = sites.chosen(), len(sites.names)
     layers = place(model.module, recipe, model.name, kind=kind, num=num, chosen=chosen, seed=job.recipe.seed, device=job.device)
     if chosen is not None:
+        _try(model, chosen, job)
         model.module.by_image = chosen  # type: ignore[assignment]
     return Learner(model=model, layers=layers, sites=sites, method=method, kind=kind, whole=whole)
+
+
+@torch.no_grad()
+def _try(model: LoadedModel, chosen: Chosen, job: Job) -> None:
+    """One empty image through its adapters, before hours of work: not every block can choose (`LoraLinear.weight`)."""
+    spec = model.preprocess
+    to_device(model.module, job.device).eval()
+    chosen(job.train[:1], job.device)
+    model.module(torch.zeros(1, spec.channels, spec.size, spec.size, device=job.device))
 
 
 def lora(job: Job, folder: Path, learner: Learner, processes: Processes, *, resume: bool, report: Report) -> None:
@@ -102,6 +118,8 @@ def _start(job: Job, learner: Learner) -> str:
     many = "an adapter" if learner.sites.column is None else f"{len(names)} adapters ({listed}), each"
     start = "the classifier it has" if same_task(job) else "a new classifier"
     base = "" if learner.kind == "float" else f"; the base is {learner.kind}"
+    if learner.method == "lora" and job.recipe.adapt.lora.base != LoraRecipe().base:
+        base = "; the base stays as it is: adapt.lora.base is for --method qlora"
     return (
         f"{len(job.train)} images teach {many} of {learning(layers) / 1e6:.2f} million weights on {len(layers)} layers, "
         f"rank {job.recipe.adapt.lora.rank}, and {start}{base}"

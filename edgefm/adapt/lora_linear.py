@@ -116,14 +116,16 @@ class LoraLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """`merged`, for blocks that multiply by a layer's weight themselves (BEiT's and Swin v2's fused qkv); no dropout there.
+        """`merged`, for blocks that multiply by a layer's weight themselves (BEiT's, Swin v2's, EVA's qkv); no dropout there.
 
         Raises:
             InputError: there are several adapters, of which each image uses its own.
         """
         if len(self.a) > 1:
             raise InputError(
-                "a layer whose weight is used without it has several adapters", expected="one", do="leave adapt.lora.by out"
+                "a block that multiplies by its qkv's weight itself (BEiT, Swin v2, EVA, RoPE) has several adapters there",
+                expected="one",
+                do="leave qkv out of adapt.lora.targets, or adapt.lora.by",
             )
         return self.merged()
 

@@ -192,3 +192,9 @@ def test_a_model_without_gradient_checkpointing_is_told() -> None:
         inner = timm.create_model("pit_ti_224", num_classes=0)
     with pytest.raises(InputError, match=r"pit has no gradient checkpointing\. Leave adapt\.checkpointing out"):
         checkpoint_blocks(TimmEncoder(inner, architecture="pit_ti_224", arguments={}), "pit")
+
+
+def test_a_base_that_lora_does_not_take_is_told(tmp_path: Path, make_data: Make, vit: Path) -> None:
+    lines: list[str] = []
+    run(vit, make_data(), tmp_path / "run", "lora", "adapt.lora.base=int8", "adapt.epochs=1", report=lines.append)
+    assert any("adapt.lora.base is for --method qlora" in line for line in lines)

@@ -88,6 +88,22 @@ def test_we_answer_as_peft_does_from_its_file(tmp_path: Path, make: Callable[[Pa
         torch.testing.assert_close(mine, peers, **EXACT)
 
 
+def test_peft_applies_an_adapter_on_beits_fused_qkv_once_it_is_merged(tmp_path: Path) -> None:
+    """BEiT's attention multiplies by `qkv.weight` itself, which in PEFT is the frozen one: docs/researcher.md says so."""
+    stated = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    inner = randomise(timm.create_model("beit_base_patch16_224", num_classes=0, **stated))
+    source = str(write_timm_folder(tmp_path / "model", "beit_base_patch16_224", inner, model_args=stated))
+    model, _ = adapted(source)
+    (tmp_path / "adapter").mkdir()
+    save_adapter(tmp_path / "adapter", read_out(model.module, RECIPE))
+    plain = classified(source)
+    wrapped = peft.PeftModel.from_pretrained(library_model(plain), str(tmp_path / "adapter"))
+    assert (answers(plain)[0] - answers(model)[0]).abs().max() > 1e-3
+    wrapped.merge_and_unload()
+    for ours, theirs in zip(answers(model), answers(plain)):
+        torch.testing.assert_close(ours, theirs, **EXACT)
+
+
 def test_an_nf4_base_answers_as_peft_on_bitsandbytes(tmp_path: Path) -> None:
     """The same bytes of NF4, the same adapter file, in fp32 on the CPU. Rows are whole blocks of 64: of others the kernel of
     bitsandbytes 0.50 for AVX-512 takes the scales of wrong blocks."""

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from edgefm.errors import InputError
 from edgefm.models import load_model
 from edgefm.models.peft_format import load_adapter
 
+from ..models.conftest import write_timm_folder
 from .runs import Make, run, weights
 
 BY = "adapt.lora.by=site"
@@ -110,3 +112,17 @@ def test_a_run_of_other_sites_is_not_taken_up(tmp_path: Path, make_data: Make, v
     with_sites(make_data(), r2="north", r3="north")
     with pytest.raises(InputError, match="sites was"):  # the hash of the data does not know groups
         run(vit, data, tmp_path / "run", "lora", BY, resume=True)
+
+
+def test_blocks_that_multiply_by_their_qkvs_weight_take_several_adapters_elsewhere_only(
+    tmp_path: Path, make_data: Make
+) -> None:
+    stated = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    beit = timm.create_model("beit_base_patch16_224", num_classes=0, **stated)
+    source = write_timm_folder(tmp_path / "beit", "beit_base_patch16_224", beit, model_args=stated)
+    data = with_sites(make_data(), ("A", "B"))
+    with pytest.raises(InputError, match=r"Leave qkv out of adapt\.lora\.targets"):
+        run(source, data, tmp_path / "out", "lora", BY)
+    assert not list(tmp_path.glob("out*"))  # told before anything is begun
+    run(source, data, tmp_path / "out", "lora", BY, "adapt.lora.targets=[attn.proj]", "adapt.epochs=1")
+    assert (tmp_path / "out" / "A" / "adapters" / "A").is_dir()

@@ -29,7 +29,7 @@ CASES = {
     "a bias for each image": ((2, 2, 21, 80), (2, 1)),
     "one bias for all": ((2, 1, 37, 96), (1, 1)),
     "197 tokens, a small head": ((1, 1, 197, 16), (1, 1)),
-    "261 tokens, a small head": ((1, 1, 261, 16), None),
+    "261 tokens, a small head": ((1, 1, 261, 16), (1, 1)),
 }
 LONG = {
     "70 tokens, one bias for all": ((2, 2, 70, 96), (1, 1)),

@@ -46,9 +46,9 @@ def test_interpreter_short_relations(monkeypatch, small_tiles):
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@HALVES
 @named(checks.SMALL)
-def test_interpreter_at_the_lengths_of_vits(case, dtype, monkeypatch):
+def test_interpreter_small_heads(case, dtype, monkeypatch):
     checks.hold(case, "cpu", dtype, monkeypatch, "triton")
 
 

@@ -182,6 +182,24 @@ def test_the_operators_are_sound_for_torch(lora_device):
     torch.library.opcheck(torch.ops.edgefm.lora_mlp.default, (x, *one, *two, None, seed, 1.0, 0.1, "gelu", True))
 
 
+@pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
+def test_their_gradients_are_sound_for_torch_on_a_quantized_base_with_several_adapters(lora_device):
+    generator = torch.Generator().manual_seed(0)
+    fc1, fc2 = (layer(generator, *size, 2, lora_device, torch.float32) for size in ((8, 12, 4), (12, 8, 4)))
+    weight, scale = (fc1.base.weight * 50).to(torch.int8), torch.full((12,), 0.02, device=lora_device)
+    x, index = values(generator, 5, 8, device=lora_device, dtype=torch.float32), adapters(generator, 5, 2, lora_device)
+    one = (weight, [scale], 64, 256), (fc1.a, fc1.b)
+    two = (fc2.base.weight, [], 64, 256), (fc2.a, fc2.b)
+    rest = index, torch.tensor([1], device=lora_device), 1.0, 0.1, "gelu"
+    ops = torch.ops.edgefm
+    y, z, u = ops.lora_linear(x, *one[0], fc1.bias, *one[1], *rest, True)
+    torch.library.opcheck(ops.lora_linear_backward.default, (torch.ones_like(y), x, z, u, *one[0], *one[1], *rest, True))
+    y, *kept = ops.lora_mlp(x, *one[0], fc1.bias, *one[1], *two[0], None, *two[1], *rest, True)
+    torch.library.opcheck(
+        ops.lora_mlp_backward.default, (torch.ones_like(y), x, *kept, *one[0], *one[1], *two[0], *two[1], *rest, True)
+    )
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("lora_device", DEVICES, indirect=True)
 def test_they_compile_whole_and_give_the_same(lora_device, backend):

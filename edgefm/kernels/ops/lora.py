@@ -93,7 +93,7 @@ def arranged(x: Tensor, a: Tensor, b: Tensor, index: Tensor | None, p: float) ->
         index = index.reshape(-1).repeat_interleave(len(rows) // x.shape[0], output_size=len(rows))
     if index.numel() != len(rows):
         raise InputError(f"an index of {index.numel()} numbers", expected=f"{len(rows)} rows or {x.shape[0]} images")
-    return rows, a, b, index.reshape(-1).to(torch.int32)
+    return rows, a, b, index.reshape(-1).to(torch.int32).contiguous()
 
 
 def checked(

@@ -8,7 +8,6 @@ keeps fp32's error on the matrix units; plain TF32 would miss it a thousandfold.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from ..select import interpreted
 from .attention_backward import columns_kernel, rows_kernel, tiles_kernel
 from .attention_forward import cls_row_kernel, forward_kernel, importance_kernel
+from .card import on
 from .measured import measured
 
 LINE = 128  # a bias's row is padded to a multiple: no block is wider, and each line begins aligned
@@ -241,8 +241,3 @@ def bias_lines(bias: Tensor | None, q: Tensor) -> tuple[Tensor, tuple[int, int, 
     padded = F.pad(readable(bias), (0, -bias.shape[3] % LINE), value=-torch.inf)
     b, h, n = (0 if size == 1 else stride for size, stride in zip(padded.shape[:3], padded.stride()[:3]))
     return padded, (b, h, n)
-
-
-def on(t: Tensor) -> AbstractContextManager[Any]:
-    """The card that the tensor lies on, made current: Triton launches on the current one."""
-    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()

@@ -20,6 +20,7 @@ from ..select import interpreted
 from .attention_kl_mean import mean_columns_kernel, mean_rows_kernel
 from .attention_kl_pairs import pairs_columns_kernel, pairs_rows_kernel
 from .attention_scores import lse_kernel
+from .card import on_its_card
 from .measured import measured
 
 WIDEST = 256  # in 16 bits; in fp32 half of it, else what a block keeps does not fit the 99 KiB of cc 8.6, 8.9 and 12.x
@@ -64,6 +65,7 @@ def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int], 
     return Tile(64, 32 if kernel == "rows" else 64, 4, 2)
 
 
+@on_its_card
 def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     """See `ops.attention_kl._attention_kl`; lse_s and lse_t in base 2."""
     if _elsewhere(q_s, q_t):
@@ -101,6 +103,7 @@ def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     return parts.sum(), lse_s, lse_t, share, near.to(q_s.dtype)
 
 
+@on_its_card
 def attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, pairs, scale_s, scale_t):
     """See `ops.attention_kl._attention_kl_backward`."""
     if _elsewhere(q_s, q_t):

@@ -50,15 +50,16 @@ def dequantize(base: Frozen, out: int, inner: int, dtype: torch.dtype) -> torch.
     """W, `[out, inner]` in `dtype`."""
     if base.kind == "float":
         return base.weight.to(dtype).contiguous()
-    w = torch.empty(out, inner, dtype=dtype, device=base.weight.device)
+    weight, state = base.weight.contiguous(), [each.contiguous() for each in base.state]
+    w = torch.empty(out, inner, dtype=dtype, device=weight.device)
     grid = (-(-w.numel() // (2 * BYTES)),)
     if base.kind == "int8":
-        int8_kernel[grid](base.weight.contiguous(), base.state[0], w, w.numel(), inner, 2 * BYTES, num_warps=4)
+        int8_kernel[grid](weight, state[0], w, w.numel(), inner, 2 * BYTES, num_warps=4)
         return w
-    absmax, code, *nested = base.state
+    absmax, code, *nested = state
     nested_absmax, nested_code, offset = nested or (absmax, code, code)
     nf4_kernel[grid](
-        base.weight, absmax, code, nested_absmax, nested_code, offset, w, w.numel(),
+        weight, absmax, code, nested_absmax, nested_code, offset, w, w.numel(),
         base.block, base.nested_block, bool(nested), BYTES, num_warps=4,
     )  # fmt: skip
     return w

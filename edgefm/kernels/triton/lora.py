@@ -15,6 +15,7 @@ from ..ops.frozen import Layer
 from ..reference.philox import kept
 from ..select import interpreted
 from .activation import activate, activate_backward
+from .card import on_its_card
 from .dropout import keep_bits
 from .frozen import dequantize
 from .low_rank import narrow, tall
@@ -77,6 +78,7 @@ def tile(x: torch.Tensor, n: int, capability: tuple[int, int], activation: str) 
 PASS = Tile(64, 128, 32, 8, 1)  # of the epilogue alone: bound by memory, so blocks are small
 
 
+@on_its_card
 def linear(x, layer: Layer, index, seed, scale: float, p: float, activation: str):
     """y `[M, out]`, z (empty without an activation), u `[M, num · r]`; see `reference.lora.linear`."""
     dtype, x = x.dtype, _runs(x)
@@ -84,6 +86,7 @@ def linear(x, layer: Layer, index, seed, scale: float, p: float, activation: str
     return y.to(dtype), z.to(dtype), u.to(dtype)
 
 
+@on_its_card
 def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: float, activation: str, need_x: bool):
     """dx (empty if it is not needed), da, db."""
     dtype, (g, x, z, u) = x.dtype, map(_runs, (g, x, z, u))
@@ -95,6 +98,7 @@ def linear_backward(g, x, z, u, layer: Layer, index, seed, scale: float, p: floa
     return dx.to(dtype), *layer.unflat(da, db)
 
 
+@on_its_card
 def mlp(x, fc1: Layer, fc2: Layer, index, seed, scale: float, p: float, activation: str):
     """y `[M, out]`, z `[M, hidden]` before the activation, u of both layers."""
     dtype, x, c = x.dtype, _runs(x), scale / kept(p)
@@ -108,6 +112,7 @@ def mlp(x, fc1: Layer, fc2: Layer, index, seed, scale: float, p: float, activati
     return y.to(dtype), z.to(dtype), u1.to(dtype), u2.to(dtype)
 
 
+@on_its_card
 def mlp_backward(g, x, z, u1, u2, fc1: Layer, fc2: Layer, index, seed, scale: float, p: float, activation: str, need_x: bool):
     """dx (empty if it is not needed), da1, db1, da2, db2; the hidden values are computed again while dA2 is summed."""
     dtype, c, (g, x, z, u1, u2) = x.dtype, scale / kept(p), map(_runs, (g, x, z, u1, u2))
@@ -125,7 +130,8 @@ def _linear(x, layer: Layer, index, bits, c: float, activation: str):
     r = layer.a.shape[1]
     u = _narrow(x, a, c, bits, index, r, way(x, len(b), activation))
     w = dequantize(layer.base, len(b), x.shape[1], x.dtype)
-    return *_wide(x, w, layer.bias, u, b, index, r, activation), u
+    bias = None if layer.bias is None else layer.bias.contiguous()
+    return *_wide(x, w, bias, u, b, index, r, activation), u
 
 
 def _wide(x, w, bias, u, b, index, r: int, activation: str):

@@ -1,0 +1,29 @@
+"""The card that tensors lie on, made current: Triton launches on the current one, whichever that is. No kernel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def on(t: Tensor) -> AbstractContextManager[Any]:
+    """The card that the tensor lies on, made current for a while."""
+    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
+
+
+def on_its_card(function: Function) -> Function:
+    """A function that runs on the card of its first argument, a tensor."""
+
+    @functools.wraps(function)
+    def run(first: Tensor, *rest: Any, **options: Any) -> Any:
+        with on(first):
+            return function(first, *rest, **options)
+
+    return run  # type: ignore[return-value]
