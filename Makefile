@@ -43,9 +43,10 @@ library:
 	@ls -l build/library/libedgefm.so.1 build/library/libedgefm.a
 
 cuda: $(VENV)/test.stamp
-	@if ! command -v nvcc >/dev/null; then echo "make cuda: nvcc is not on the PATH, nothing is built"; exit 0; fi
-	EDGEFM_CUDA=1 $(BIN)/python setup.py -q build_ext --build-lib build/cuda --build-temp build/cuda
-	cd build/cuda/edgefm && ../../../$(BIN)/python -c "import _cuda; print('built', _cuda.__file__)"
+	@if command -v nvcc >/dev/null; then \
+		EDGEFM_CUDA=1 $(BIN)/python setup.py -q build_ext --build-lib build/cuda --build-temp build/cuda && \
+		cd build/cuda/edgefm && ../../../$(BIN)/python -c "import _cuda; print('built', _cuda.__file__)"; \
+	else echo "make cuda: nvcc is not on the PATH, nothing is built"; fi
 
 fuzz:
 	csrc/fuzz/run.sh

@@ -70,7 +70,7 @@ class BuildNative(build_ext):
         out.parent.mkdir(parents=True, exist_ok=True)
         for name in CUDA_UNITS:
             objects.append(str(build / f"{name}.o"))
-            flags = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", *cuda_targets()]
+            flags = ["-std=c++17", "-O3", "--threads", "0", "-Xcompiler", "-fPIC,-fvisibility=hidden", *cuda_targets()]
             include = [f"-I{folder}" for folder in ext.include_dirs]
             self.spawn(["nvcc", *flags, *include, "-c", f"csrc/cuda/{name}", "-o", objects[-1]])
         self.spawn(["nvcc", "-shared", "-cudart", "static", *cuda_targets(), *objects, "-o", str(out)])

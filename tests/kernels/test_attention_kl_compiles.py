@@ -85,7 +85,7 @@ def test_on_an_h100_heads_of_64_in_bf16():
 @pytest.mark.parametrize("kind", ["fp16", "bf16"])
 @pytest.mark.parametrize("card", CARDS)
 def test_on_every_card(card, kind):
-    hold(card, kind, 16, 64, 128)
+    hold(card, kind, 16, 32, 64, 128)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int], 
         return Tile(64, 64, 8, 3 if large else 2)
     if large:
         return Tile(128 if kernel == "lse" else 64, 64, 4, 3)
-    return Tile(64, 32 if kernel == "rows" else 64, 4, 2)
+    return Tile(64, 32 if kernel == "rows" and width != 32 else 64, 4, 2)
 
 
 @on_its_card
