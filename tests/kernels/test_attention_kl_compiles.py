@@ -1,8 +1,7 @@
 """What `attention_kl`'s kernels become on every card, without one: matrix instructions, memory that fits, no spills.
 
-In 16 bits. The exact fp32 product has no matrix instructions by intention and is only held to shared memory; heads of more than
-128 may spill. Each test compiles
-in a process of its own: where TRITON_INTERPRET is set, nothing compiles.
+The widest heads, of more than 128 and in fp32 of more than 64, may spill a little. Each test compiles in a process of its own:
+where TRITON_INTERPRET is set, nothing compiles.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("triton")
 
 CARDS = {80: (8, 0), 86: (8, 6), 89: (8, 9), 90: (9, 0), 120: (12, 0)}
+FEW = 256  # bytes a thread that the widest heads may spill
 KERNELS = ("lse", "rows", "columns", "mean_rows", "mean_columns")
 FLOATS = {"parts", "lse", "mean", "lse_s", "lse_t", "share", "acc", "g"}
 SCALARS = {"scale", "scale_s", "scale_t", "weight", "slope"}
@@ -58,13 +58,9 @@ def faults(name: str, card: int, kind: str, width: int) -> list[str]:
     from tests.kernels.aot import SHARED
 
     result = built(name, card, kind, width)
-    fits = result.shared <= SHARED[card]
-    exact, wide = kind == "fp32", width > 128
-    return (
-        []
-        if fits and (exact or (result.matrix and (wide or not result.spills)))
-        else [f"{name} {card} {kind} {width}: {result}"]
-    )
+    allowed = FEW if width > (64 if kind == "fp32" else 128) else 0
+    sound = result.matrix and result.shared <= SHARED[card] and result.spills <= allowed
+    return [] if sound else [f"{name} {card} {kind} {width}: {result}"]
 
 
 def hold(card: int, kind: str, *widths: int) -> None:

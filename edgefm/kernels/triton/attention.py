@@ -48,7 +48,7 @@ BLOCKS = {
     ("rows", 16, 64): Blocks(64, 64, 8, 2),
     ("rows", 16, 128): Blocks(64, 64, 8, 1),
     ("rows", 32, 64): Blocks(32, 32, 8, 1),
-    ("rows", 32, 128): Blocks(16, 32, 8, 1),
+    ("rows", 32, 128): Blocks(16, 32, 4, 1),
     ("columns", 16, 64): Blocks(32, 128, 8, 2),
     ("columns", 16, 128): Blocks(32, 64, 8, 1),
     ("columns", 32, 64): Blocks(32, 32, 8, 1),
@@ -56,7 +56,7 @@ BLOCKS = {
     ("tiles", 16, 64): Blocks(32, 64, 8, 2),
     ("tiles", 16, 128): Blocks(32, 64, 8, 2),
     ("tiles", 32, 64): Blocks(32, 64, 8, 1),
-    ("tiles", 32, 128): Blocks(32, 32, 8, 1),
+    ("tiles", 32, 128): Blocks(16, 32, 4, 1),
 }
 # what cc 9.0 does otherwise: wgmma reads its operands from shared memory, of which there are 227 KiB, and so spares registers
 HOPPER = {

@@ -50,7 +50,9 @@ def tile(kernel: str, width: int, bytes_each: int, capability: tuple[int, int], 
     found = None if device is None else measured(key(kernel, width, bytes_each), device)
     if found is not None:
         return Tile(*found)
-    if bytes_each > 2 or width > 128:  # the exact fp32 product has no matrix instructions and lives in registers
+    if bytes_each > 2:  # three products of it take three times the registers
+        return Tile(16, 32 if width <= 64 and not kernel.startswith("mean") else 16, 4, 1)
+    if width > 128:
         return Tile(32, 32, 4, 1)
     if width > 64:
         return Tile(32, 32, 4, 2)

@@ -83,7 +83,7 @@ def mean_rows_kernel(
                     part += tl.load(share + h * N + rows, mask=there, other=0.0)
                     total = block(own, rows, n, DS, DS, BDS)
                 tl.store(share + h * N + rows, part, mask=there)
-                save(own, tl.dot(a.to(key.dtype), key, total, input_precision="ieee"), rows, n, DS, BDS)
+                save(own, tl.dot(a.to(key.dtype), key, total, input_precision="tf32x3"), rows, n, DS, BDS)
             tl.debug_barrier()
     count = tl.maximum(n, 1).to(tl.float32)
     tl.store(parts + tl.program_id(0), tl.sum(tl.where(there, divergence, 0.0), 0) * (weight / count))
@@ -144,7 +144,7 @@ def mean_columns_kernel(
             total = tl.zeros((BN, BDS), tl.float32)
             if start > 0:
                 total = block(own, columns, n, DS, DS, BDS)
-            total = tl.dot((d * tl.exp2(LIFT)).to(query.dtype), query, total, input_precision="ieee")
+            total = tl.dot((d * tl.exp2(LIFT)).to(query.dtype), query, total, input_precision="tf32x3")
             save(own, total, columns, n, DS, BDS)
         tl.debug_barrier()
     factor = tl.load(g).to(tl.float32) * weight

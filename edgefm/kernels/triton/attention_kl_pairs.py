@@ -58,8 +58,8 @@ def pairs_rows_kernel(
         total_t = total_t * fade_t + tl.sum(e_t, 1)
         gap = gap * fade_t + tl.sum(e_t * difference, 1)
         if GRADIENT:
-            acc_s = tl.dot(e_s.to(key.dtype), key, acc_s * fade_s[:, None], input_precision="ieee")
-            acc_t = tl.dot(e_t.to(key.dtype), key, acc_t * fade_t[:, None], input_precision="ieee")
+            acc_s = tl.dot(e_s.to(key.dtype), key, acc_s * fade_s[:, None], input_precision="tf32x3")
+            acc_t = tl.dot(e_t.to(key.dtype), key, acc_t * fade_t[:, None], input_precision="tf32x3")
         top_s, top_t = higher_s, higher_t
     sum_s, sum_t = top_s + tl.log2(total_s), top_t + tl.log2(total_t)
     divergence = tl.where(rows < n, gap / total_t - sum_t + sum_s, 0.0)
@@ -103,7 +103,7 @@ def pairs_columns_kernel(
         sum_t = tl.load(lse_t + at + rows, mask=rows < n, other=0.0) - LIFT
         p_s = tl.exp2(scores(key_s, query, scale_s) - sum_s[None, :])
         p_t = tl.exp2(scores(key_t, block(q_t, rows, n, qtn, DT, BDT), scale_t) - sum_t[None, :])
-        acc = tl.dot((p_s - p_t).to(query.dtype), query, acc, input_precision="ieee")
+        acc = tl.dot((p_s - p_t).to(query.dtype), query, acc, input_precision="tf32x3")
     factor = tl.load(g).to(tl.float32) * weight
     count = tl.maximum(n, 1).to(tl.float32)
     lowered = factor * slope / count * tl.exp2(-LIFT)

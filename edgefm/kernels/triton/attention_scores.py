@@ -1,7 +1,8 @@
 """What the kernels of `attention_kl` share: a block of q or k, and scores in base 2.
 
 Not the divergence: `attention_kl_pairs.py` and `attention_kl_mean.py`. Scores are q kᵀ · scale · log2(e) / T in fp32, so that
-a probability is one exp2; the product takes its operands as they are (fp32: exactly, "ieee", as tf32 misses the error rule).
+a probability is one exp2; the product takes its operands as they are, fp32 as three TF32 products (tf32x3), which keep its
+error.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def save(x, value, at, count, D: tl.constexpr, BD: tl.constexpr):
 @triton.jit
 def scores(left, right, scale):
     """left rightᵀ · scale, fp32: `[rows of left, rows of right]`."""
-    return tl.dot(left, tl.trans(right), input_precision="ieee") * scale
+    return tl.dot(left, tl.trans(right), input_precision="tf32x3") * scale
 
 
 @triton.jit
@@ -75,7 +76,7 @@ def lse_kernel(
         e = tl.exp2(s - higher[:, None])
         total = total * fade + tl.sum(e, 1)
         if MEAN:
-            acc = tl.dot(e.to(key.dtype), key, acc * fade[:, None], input_precision="ieee")
+            acc = tl.dot(e.to(key.dtype), key, acc * fade[:, None], input_precision="tf32x3")
         top = higher
     at = head.to(tl.int64) * N
     tl.store(lse + at + rows, tl.where(rows < n, top + tl.log2(total), 0.0), mask=rows < N)
