@@ -250,7 +250,7 @@ class Run:
 
 
 def _machine(card: bool) -> dict[str, Any]:
-    """The card and the versions of what computes."""
+    """The card, the versions of what computes, and the blocks that `edgefm doctor --tune` found on this card, if it was run."""
     versions: dict[str, Any] = {"torch": torch.__version__}
     for name in ("triton", "bitsandbytes", "peft"):
         try:
@@ -261,4 +261,12 @@ def _machine(card: bool) -> dict[str, Any]:
         return {"device": "none: a dry run on the processor", **versions}
     major, minor = torch.cuda.get_device_capability()
     facts = {"device": torch.cuda.get_device_name(), "compute_capability": f"{major}.{minor}", "cuda": torch.version.cuda}
-    return facts | versions
+    return {**facts, **versions, "tuned": _tuned()}
+
+
+def _tuned() -> dict[str, tuple[int, ...]]:
+    try:
+        from edgefm.kernels.triton.measured import kept
+    except ImportError:  # without Triton
+        return {}
+    return kept(torch.cuda.get_device_name())
