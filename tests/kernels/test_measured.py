@@ -71,3 +71,15 @@ def test_the_tables_decide_unless_something_was_measured():
         assert attention_kl.tile("rows", 64, 2, (9, 0), CPU) == attention_kl.Tile(16, 16, 4, 1)
         assert attention_kl.tile("rows", 128, 2, (9, 0), CPU) != attention_kl.Tile(16, 16, 4, 1)
     assert lora.blocks(x, 2048, "none") == fixed
+
+
+def test_a_triton_that_pip_knows_by_another_name_is_no_error(folder, monkeypatch):
+    import importlib.metadata
+
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    measured._made_for.cache_clear()
+    measured.keep(CARD, {"a": (64, 64, 4, 2)})
+    assert measured.kept(CARD) == {"a": (64, 64, 4, 2)}

@@ -11,10 +11,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import triton
 
 from ...runtime.cache import cache_folder, store
 
@@ -77,7 +77,7 @@ def _file(card: str) -> Path | None:
 @functools.cache
 def _made_for() -> dict[str, str]:
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return {"triton": version("triton"), "kernels": hashlib.sha256(sources).hexdigest()}
+    return {"triton": triton.__version__, "kernels": hashlib.sha256(sources).hexdigest()}
 
 
 def _fits(blocks: Blocks) -> bool:
