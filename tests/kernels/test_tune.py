@@ -58,6 +58,19 @@ def test_without_a_card_there_is_nothing_to_tune():
         tune(CPU)
 
 
+def test_where_other_kernels_run_there_is_nothing_to_tune(monkeypatch):
+    monkeypatch.setenv("EDGEFM_KERNELS", "lora=reference,attention=reference")
+    with pytest.raises(InputError, match="attention runs in reference"):
+        tune(CPU, lambda step: 1.0, small=True)
+
+
+def test_tuning_begins_at_the_tables_and_not_at_what_it_kept_before():
+    """Else a second time would keep only what is faster than the first time's, and lose that."""
+    first = {case.key: case.blocks for case in cases(CPU, small=True)}
+    with measured.held({key: (16, *blocks[1:]) for key, blocks in first.items()}):
+        assert {case.key: case.blocks for case in cases(CPU, small=True)} == first
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU: Triton compiles, its interpreter is not used")
 def test_every_case_runs_and_is_decided_by_its_key(monkeypatch):
     monkeypatch.setenv("EDGEFM_KERNELS", "attention=triton,attention_kl=triton,lora=triton")

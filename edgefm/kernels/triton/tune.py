@@ -15,6 +15,7 @@ from ...errors import InputError
 from ..ops.attention import attention
 from ..ops.attention_kl import attention_kl
 from ..ops.lora import lora_linear
+from ..select import choose
 from . import attention as attention_kernels
 from . import attention_kl as attention_kl_kernels
 from . import lora as lora_kernels
@@ -46,12 +47,15 @@ def tune(
         Key to blocks, of the cases where others than the table's were faster.
 
     Raises:
-        InputError: Triton's kernels do not run on `device`.
+        InputError: Triton's kernels do not run on `device`, or EDGEFM_KERNELS has others run.
     """
     if milliseconds is None:
         if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
             raise InputError("there is nothing to tune", expected="an NVIDIA card of compute capability 8.0 or later")
         milliseconds = _median
+    for each in (choose(operator, device) for operator in ("attention", "attention_kl", "lora")):
+        if each.backend != "triton":
+            raise InputError(f"{each.operator} runs in {each.backend} ({each.reason})", expected="Triton's kernels to tune")
     found: dict[str, Blocks] = {}
     for case in cases(device, small=small):
         best = fastest(case, milliseconds)
@@ -93,7 +97,10 @@ def neighbours(blocks: Blocks) -> list[Blocks]:
 
 
 def cases(device: torch.device, *, small: bool = False) -> Iterator[Case]:
-    """What is measured, in 16 bits: attention in heads of 64 and 128, LoRA's fused product, the divergence in heads of 64."""
+    """What is measured, in 16 bits: attention in heads of 64 and 128, LoRA's fused product, the divergence in heads of 64.
+
+    Their blocks are the tables', also where others are kept from before: what is kept names all that differ from the tables.
+    """
     yield from _attention(device, small)
     yield from _lora(device, small)
     yield from _divergence(device, small)
@@ -111,7 +118,7 @@ def _attention(device: torch.device, small: bool) -> Iterator[Case]:
             return [found.out, found.importance, *torch.autograd.grad(found.out, [q, k, v, bias], g)]
 
         for kernel in ("forward", "importance", "rows", "columns", "tiles"):
-            _, size = attention_kernels.blocks(kernel, q)
+            size = attention_kernels.table(kernel, q.dtype, width, hopper=_capability(device)[0] == 9)
             yield Case(attention_kernels.key(kernel, q.dtype, width), tuple(size), step)
 
 
@@ -126,7 +133,7 @@ def _lora(device: torch.device, small: bool) -> Iterator[Case]:
                 y = lora_linear(x, weight.detach(), None, a, b, activation=activation)
                 return [y, *torch.autograd.grad(y, [x, a, b], g)]
 
-            size = lora_kernels.blocks(x, out, activation)
+            size = lora_kernels.tile(x, out, _capability(device), activation)
             yield Case(lora_kernels.key(out, activation), tuple(size)[:5], step)
 
 
@@ -140,13 +147,13 @@ def _divergence(device: torch.device, small: bool) -> Iterator[Case]:
             value = attention_kl(q_s, k_s, q_t, k_t, heads=form)
             return [value, *torch.autograd.grad(value, [q_s, k_s])]
 
-        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
         for name in names:
-            yield Case(
-                attention_kl_kernels.key(name, 64, q_s.element_size()),
-                tuple(attention_kl_kernels.tile(name, 64, q_s.element_size(), capability, device)),
-                step,
-            )
+            size = attention_kl_kernels.tile(name, 64, q_s.element_size(), _capability(device))
+            yield Case(attention_kl_kernels.key(name, 64, q_s.element_size()), tuple(size), step)
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
 def _random(device: torch.device, *shape: int) -> torch.Tensor:
