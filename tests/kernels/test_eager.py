@@ -64,3 +64,20 @@ def test_without_gradients_nothing_is_kept(call):
     with torch.no_grad():
         value, _ = call()
     assert not value.requires_grad
+
+
+@EACH
+def test_what_traces_or_watches_operators_sees_them(call):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, arguments=(), options=None):
+            seen.add(operator.namespace)
+            return operator(*arguments, **options or {})
+
+    with Watch():
+        value, inputs = call()
+    assert "edgefm" in seen
+    assert all(found is not None for found in torch.autograd.grad(value, inputs))

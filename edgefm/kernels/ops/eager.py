@@ -1,7 +1,8 @@
 """An operator's own functions as plain eager tensors call them, without torch.library's dispatch: that takes 0.1 to 0.2 ms of
 Python a call, both ways, which on a fast card is as long as the kernels.
 
-Not a second definition: `torch.compile`, `torch.export` and tensors of other types go through the library as before.
+Not a second definition: `torch.compile`, `torch.export`, tracing, modes that watch operators (make_fx, FlopCounterMode) and
+tensors of other types go through the library as before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from torch.nn import Parameter
 
 def plain(*tensors: Tensor) -> bool:
     """Whether nothing but autograd has to see a call with these tensors."""
-    return not torch.compiler.is_compiling() and all(type(each) in (Tensor, Parameter) for each in tensors)
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
+        return False  # what a kernel of Triton's writes would be missing from the trace
+    return all(type(each) in (Tensor, Parameter) for each in tensors)
 
 
 def eager(
