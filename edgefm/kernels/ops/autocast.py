@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
@@ -19,3 +25,16 @@ def cast(x: Tensor) -> Tensor:
         return x
     dtype = autocast_dtype(x.device)
     return x if dtype is None else x.to(dtype)
+
+
+def without_autocast(function: Function) -> Function:
+    """A function whose products stay in the types that are written there, on the device of its first argument, a tensor."""
+
+    @functools.wraps(function)
+    def run(first: Tensor, *rest: Any, **options: Any) -> Any:
+        if autocast_dtype(first.device) is None:
+            return function(first, *rest, **options)
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *rest, **options)
+
+    return run  # type: ignore[return-value]

@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops.autocast import without_autocast
 
+
+@without_autocast
 def forward(
     q: Tensor,
     k: Tensor,
@@ -33,6 +36,7 @@ def forward(
         importance.copy_(p.mean(-2))
 
 
+@without_autocast
 def backward(
     d_out: Tensor,
     d_lse: Tensor,

@@ -16,7 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..ops.autocast import without_autocast
 
+
+@without_autocast
 def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     """See `ops.attention_kl._attention_kl`."""
     s, t = log_maps(q_s, k_s, lengths, scale_s), log_maps(q_t, k_t, lengths, scale_t)
@@ -32,6 +35,7 @@ def attention_kl(q_s, k_s, q_t, k_t, lengths, pairs, scale_s, scale_t, need):
     return value, s.lse.contiguous(), lse_t.to(value.dtype).contiguous(), share.contiguous(), near
 
 
+@without_autocast
 def attention_kl_backward(g, q_s, k_s, q_t, k_t, lengths, kept, pairs, scale_s, scale_t):
     """See `ops.attention_kl._attention_kl_backward`; makes the maps again."""
     s, t = log_maps(q_s, k_s, lengths, scale_s), log_maps(q_t, k_t, lengths, scale_t)
