@@ -180,19 +180,6 @@ def test_lengths_beyond_the_tokens_are_all_of_them_and_below_zero_none(heads, ba
     assert torch.equal(odd, said)
 
 
-@DEVICES
-@pytest.mark.parametrize("heads", ["mean", [1, 0]])
-def test_autocast_changes_nothing(heads, device):
-    of = checks.tensors(checks.Case(5, "pairs", (2, 16), (2, 16)), device, torch.float32)
-    q, k = (x.requires_grad_() for x in of[:2])
-    told = []
-    for on in (False, True):
-        with torch.autocast(device, torch.bfloat16, enabled=on):
-            value = attention_kl(*of, heads=heads)
-            told.append((value, *torch.autograd.grad(value, (q, k))))
-    assert all(map(torch.equal, *told))
-
-
 def test_no_graph_is_made_where_nothing_needs_a_gradient():
     of = checks.tensors(checks.Case(5), "cpu", torch.float32)
     assert not attention_kl(*of).requires_grad
