@@ -71,6 +71,17 @@ def test_tuning_begins_at_the_tables_and_not_at_what_it_kept_before():
         assert {case.key: case.blocks for case in cases(CPU, small=True)} == first
 
 
+def test_attention_is_tuned_with_the_bias_that_takes_the_most_memory(monkeypatch):
+    """Blocks kept from a bias of 16 bits would not fit a card with one of 32, as relative positions have under autocast."""
+    from edgefm.kernels.triton import tune as module
+
+    seen = []
+    real = module.attention
+    monkeypatch.setattr(module, "attention", lambda q, k, v, bias, **asked: seen.append(bias) or real(q, k, v, bias, **asked))
+    next(cases(CPU, small=True)).step()
+    assert [bias.dtype for bias in seen] == [torch.float32]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU: Triton compiles, its interpreter is not used")
 def test_every_case_runs_and_is_decided_by_its_key(monkeypatch):
     monkeypatch.setenv("EDGEFM_KERNELS", "attention=triton,attention_kl=triton,lora=triton")
