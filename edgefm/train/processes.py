@@ -112,8 +112,10 @@ def join(device: torch.device) -> Processes:
     """
     count = started()
     if count == 1:
-        # `accelerate launch --cpu --num_processes 2` (1.15) sets these, starts one process and says nothing
-        if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= set(os.environ) and "WORLD_SIZE" not in os.environ:
+        # `accelerate launch --cpu --num_processes 2` (1.15) sets these, starts one process and says nothing; another address is
+        # that of a cluster, which sets it for every job
+        local = os.environ.get("MASTER_ADDR") == "127.0.0.1"
+        if local and "ACCELERATE_USE_CPU" in os.environ and "WORLD_SIZE" not in os.environ:
             raise InputError(
                 "accelerate was asked for several processes and started one",
                 do="start them with torchrun --nproc_per_node N",

@@ -79,6 +79,8 @@ def test_accelerate_that_starts_one_process_of_several_is_not_taken_for_one(monk
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(InputError, match="asked for several processes and started one"):
         processes.join(CPU)
+    monkeypatch.setenv("MASTER_ADDR", "node7")  # of a cluster
+    assert processes.join(CPU).count == 1
     monkeypatch.delenv("MASTER_ADDR")  # of --num_processes 1
     assert processes.join(CPU).count == 1
 
