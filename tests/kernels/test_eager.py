@@ -81,3 +81,15 @@ def test_what_traces_or_watches_operators_sees_them(call):
         value, inputs = call()
     assert "edgefm" in seen
     assert all(found is not None for found in torch.autograd.grad(value, inputs))
+
+
+def test_a_weight_and_a_bias_that_would_learn_are_frozen_all_the_same():
+    x, weight, bias, a, b = (numbers(*size) for size in ((5, 8), (6, 8), (6,), (2, 8), (6, 2)))
+    x, a, b = x.detach(), a.detach(), b.detach()
+    assert not lora.lora_linear(x, weight, bias, a, b).requires_grad
+    second = numbers(4, 6), numbers(4), numbers(2, 6).detach(), numbers(4, 2).detach()
+    assert not lora_mlp.lora_mlp(x, weight, bias, a, b, *second).requires_grad
+    a.requires_grad_()
+    lora.lora_linear(x, weight, bias, a, b).sum().backward()
+    assert a.grad is not None
+    assert weight.grad is None

@@ -55,7 +55,7 @@ def lora_linear(
         raise InputError(f"lora_linear with activation {activation!r}", expected=", ".join(ACTIVATIONS))
     x = cast(x)
     rows, a, b, index = arranged(x, a, b, index, dropout_p)
-    base = checked(weight, bias, rows, a, b, index)
+    base, bias = checked(weight, bias, rows, a, b, index)
     seed, keep = drawn(seed, x, dropout_p), wants_gradient(x, a, b)
     y, *_ = (_eager if plain(x) else _linear)(
         rows, base.weight, list(base.state), base.block, base.nested_block, bias, a, b, index, seed, scale, dropout_p,
@@ -104,8 +104,8 @@ def checked(
     b: Tensor,
     index: Tensor | None,
     inner: int | None = None,
-) -> Frozen:
-    """The weight as `Frozen`, for inputs of `inner` values, x's if None.
+) -> tuple[Frozen, Tensor | None]:
+    """The weight as `Frozen` and the bias, both without gradients, for inputs of `inner` values, x's if None.
 
     Raises:
         InputError: the shapes of weight, bias, a and b do not fit together, or they do not lie where x `[M, ...]` does.
@@ -123,7 +123,9 @@ def checked(
     devices = {each.device for each in (x, base.weight, *base.state, bias, a, b, index) if each is not None}
     if len(devices) > 1:
         raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
-    return base
+    if base.weight.requires_grad:
+        base = base._replace(weight=base.weight.detach())
+    return base, bias.detach() if bias is not None and bias.requires_grad else bias
 
 
 def drawn(seed: Tensor | None, x: Tensor, p: float) -> Tensor | None:

@@ -59,7 +59,8 @@ def lora_mlp(
     if len(a1) != len(a2):
         raise InputError(f"{len(a1)} adapters on fc1 and {len(a2)} on fc2", expected="the same number")
     hidden = b1.shape[1] // 2 if activation in ("swiglu", "glu") else b1.shape[1]
-    base1, base2 = checked(weight1, bias1, rows, a1, b1, index), checked(weight2, bias2, rows, a2, b2, index, hidden)
+    base1, bias1 = checked(weight1, bias1, rows, a1, b1, index)
+    base2, bias2 = checked(weight2, bias2, rows, a2, b2, index, hidden)
     first = (base1.weight, list(base1.state), base1.block, base1.nested_block, bias1, a1, b1)
     second = (base2.weight, list(base2.state), base2.block, base2.nested_block, bias2, a2, b2)
     keep = wants_gradient(x, a1, b1, a2, b2)
