@@ -250,7 +250,7 @@ class Run:
 
 
 def _machine(card: bool) -> dict[str, Any]:
-    """The card, the versions of what computes, and the blocks that `edgefm doctor --tune` found on this card, if it was run."""
+    """The card, the versions of what computes, and the blocks that `edgefm doctor --tune` kept for this card, if it was run."""
     versions: dict[str, Any] = {"torch": torch.__version__}
     for name in ("triton", "bitsandbytes", "peft"):
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -64,8 +66,15 @@ def test_where_other_kernels_run_there_is_nothing_to_tune(monkeypatch):
         tune(CPU, lambda step: 1.0, small=True)
 
 
+def test_a_case_whose_table_is_the_fastest_is_kept_as_measured_too(monkeypatch):
+    """Else the doctor would ask for a tuning after each."""
+    monkeypatch.setattr("edgefm.kernels.triton.tune.cases", lambda device, small: [case(lambda blocks: 3)])
+    monkeypatch.setattr("edgefm.kernels.triton.tune.choose", lambda operator, device: SimpleNamespace(backend="triton"))
+    assert tune(CPU, lambda step: 1.0) == {KEY: TABLE}
+
+
 def test_tuning_begins_at_the_tables_and_not_at_what_it_kept_before():
-    """Else a second time would keep only what is faster than the first time's, and lose that."""
+    """Else it would wander off, a step each time."""
     first = {case.key: case.blocks for case in cases(CPU, small=True)}
     with measured.held({key: (16, *blocks[1:]) for key, blocks in first.items()}):
         assert {case.key: case.blocks for case in cases(CPU, small=True)} == first

@@ -38,13 +38,13 @@ class Case(NamedTuple):
 def tune(
     device: torch.device, milliseconds: Callable[[Step], float] | None = None, *, small: bool = False
 ) -> dict[str, Blocks]:
-    """Measure every case on `device` and keep what is faster than the tables, for later runs on cards of this name.
+    """Measure every case on `device` and keep the fastest blocks of each, for later runs on cards of this name.
 
     Args:
         milliseconds: times a step; None: the median by Triton's own benchmark. small: tiny shapes, for the interpreter.
 
     Returns:
-        Key to blocks, of the cases where others than the table's were faster.
+        Key to blocks: the table's where no others were faster.
 
     Raises:
         InputError: Triton's kernels do not run on `device`, or EDGEFM_KERNELS has others run.
@@ -56,11 +56,7 @@ def tune(
     for each in (choose(operator, device) for operator in ("attention", "attention_kl", "lora")):
         if each.backend != "triton":
             raise InputError(f"{each.operator} runs in {each.backend} ({each.reason})", expected="Triton's kernels to tune")
-    found: dict[str, Blocks] = {}
-    for case in cases(device, small=small):
-        best = fastest(case, milliseconds)
-        if best != case.blocks:
-            found[case.key] = best
+    found = {case.key: fastest(case, milliseconds) for case in cases(device, small=small)}
     if device.type == "cuda":
         keep(torch.cuda.get_device_name(device), found)
     return found
@@ -99,7 +95,7 @@ def neighbours(blocks: Blocks) -> list[Blocks]:
 def cases(device: torch.device, *, small: bool = False) -> Iterator[Case]:
     """What is measured, in 16 bits: attention in heads of 64 and 128, LoRA's fused product, the divergence in heads of 64.
 
-    Their blocks are the tables', also where others are kept from before: what is kept names all that differ from the tables.
+    Their blocks are the tables', also where others are kept from before: one step away from those would be two.
     """
     yield from _attention(device, small)
     yield from _lora(device, small)
