@@ -41,7 +41,8 @@ PLAIN: dict[str, tuple[Any, ...]] = {
 # what is read, and what changes no answer; everything else, also what later versions of PEFT bring, must be empty or false
 READ = ("r", "lora_alpha", "lora_dropout", "modules_to_save", "base_model_name_or_path", "revision")
 IDLE = ("task_type", "auto_mapping", "peft_version", "inference_mode", "target_modules", "exclude_modules", "eva_config",
-        "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config")  # fmt: skip
+        "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config",
+        "ensure_weight_tying")  # fmt: skip
 EMPTY: tuple[Any, ...] = (None, False, {}, [])
 
 

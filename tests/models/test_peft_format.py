@@ -104,5 +104,6 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_says_nothing_is_no_other_method(tmp_path: Path) -> None:
-    folder = change(written(tmp_path / "a"), of_next_year=None, use_dora=False, loftq_config={}, init_lora_weights="gaussian")
+    idle = {"use_dora": False, "loftq_config": {}, "init_lora_weights": "gaussian", "ensure_weight_tying": True}
+    folder = change(written(tmp_path / "a"), of_next_year=None, **idle)
     assert load_adapter(folder).rank == 4
