@@ -130,7 +130,7 @@ def doctor(*, tune: bool = False) -> dict[str, Any]:
     """Tell what this machine can do, what is missing, and how to get it.
 
     Args:
-        tune: first measure the GPU kernels' blocks on this card, some ten minutes, and keep the fastest for later runs.
+        tune: first measure the GPU kernels' blocks on this card, which compiles them many times, and keep the fastest.
 
     Returns:
         Processor, memory, GPUs and their kernels, compiled module, engines, extras, cache folder, and `can_run`.

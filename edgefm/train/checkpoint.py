@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ STATE = "state"  # folder inside a run that is being made; gone when it is finis
 FILE = "checkpoint.safetensors"
 EVERY = 300.0  # seconds from one checkpoint to the next in an epoch
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-WORDS = ("precision", "epochs", "steps", "sums", "history", "best_epoch", "best_score")
+WORDS = ("precision", "blocks", "epochs", "steps", "sums", "history", "best_epoch", "best_score")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -36,12 +36,13 @@ class State:
     Attributes:
         epochs: finished ones. steps: finished ones, of all epochs.
         sums: of the loss and its terms over the images of the epoch that is not finished.
-        precision: of the forward passes; a resumed run keeps it.
+        precision: of the forward passes; blocks: that kernels run in, see `kernels.triton.measured`. A resumed run keeps both.
         history: one entry per finished epoch, as in metrics.jsonl.
         best: weights of the best epoch so far. best_epoch: its number from 1, 0 for none. best_score: larger is better.
     """
 
     precision: Precision
+    blocks: Mapping[str, Sequence[int]] = field(default_factory=dict)
     epochs: int = 0
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..kernels.triton.measured import kept_on, only
 from ..partial import write_atomically
 from .checkpoint import Checkpoint, State, snapshot
 from .events import event_files
@@ -58,7 +59,8 @@ def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume
     state = checkpoint.read() if resume else None
     steps = len(parts(training.train, recipe.batch))
     if state is None:
-        state = State(precision=choose_precision(module, training.device, training=True))
+        precision = choose_precision(module, training.device, training=True)
+        state = State(precision=precision, blocks=kept_on(training.device))
         for each in training.modules.values() if processes.count > 1 else ():
             each.load_state_dict(processes.from_main(snapshot(each)))
     else:
@@ -71,6 +73,7 @@ def fit(training: Training, folder: Path, *, identity: Mapping[str, Any], resume
         report.line(f"{processes.count} processes share each batch")
     clock = Clock(report, recipe)
     with (
+        only({key: tuple(each) for key, each in state.blocks.items()}),
         torch.random.fork_rng(devices=[]),
         event_files(folder, state.history, wanted=recipe.tensorboard and processes.main) as add_events,
     ):

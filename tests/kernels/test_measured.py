@@ -83,3 +83,19 @@ def test_a_triton_that_pip_knows_by_another_name_is_no_error(folder, monkeypatch
     measured._made_for.cache_clear()
     measured.keep(CARD, {"a": (64, 64, 4, 2)})
     assert measured.kept(CARD) == {"a": (64, 64, 4, 2)}
+
+
+def test_a_run_keeps_the_blocks_it_began_with_also_when_there_were_none(folder, monkeypatch):
+    card = torch.device("cuda")
+    monkeypatch.setattr(measured, "_card", lambda device: CARD)
+    measured.keep(CARD, {"a": (64, 64, 4, 2)})
+    began = measured.kept_on(card)
+    measured.keep(CARD, {"a": (32, 32, 4, 2), "b": (16, 16, 4, 1)})
+    with measured.only(began):
+        assert [measured.measured(key, card) for key in "ab"] == [(64, 64, 4, 2), None]
+        with measured.held({"b": (128, 64, 4, 2)}):
+            assert measured.measured("b", card) == (128, 64, 4, 2)
+    with measured.only({}):
+        assert measured.measured("a", card) is None
+    assert measured.measured("a", card) == (32, 32, 4, 2)
+    assert measured.kept_on(CPU) == {}

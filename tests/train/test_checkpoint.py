@@ -15,14 +15,15 @@ from torch import nn
 from torch.nn import functional
 
 from edgefm.errors import InputError
+from edgefm.kernels.triton import measured
 from edgefm.models.loaded import Outputs
 from edgefm.spec.recipe import TrainRecipe
-from edgefm.train import checkpoint
+from edgefm.train import checkpoint, loop
 from edgefm.train.checkpoint import FILE, STATE, snapshot
 from edgefm.train.objective import Batch, Progress
 
 from ..limits import files_of_at_most
-from .runs import Stop, curve, run, same, training_of
+from .runs import CPU, Stop, curve, run, same, training_of
 from .toys import Toy
 
 
@@ -161,3 +162,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     resumed = Toy()
     run(training_of(resumed), tmp_path / "run", resume=True)
     assert same(whole, resumed)
+
+
+def test_a_resumed_run_keeps_the_kernels_blocks_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, tuple[int, ...]]] = []
+
+    class Looking(Toy):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append({key: each for key in "ab" if (each := measured.measured(key, CPU)) is not None})
+            return super().forward(x)
+
+    monkeypatch.setattr(loop, "kept_on", lambda device: {"a": (64, 64, 4, 2)})
+    with pytest.raises(Stop):
+        run(training_of(Looking(), stop=5), tmp_path / "run")
+    monkeypatch.setattr(loop, "kept_on", lambda device: {"a": (32, 32, 4, 2), "b": (16, 16, 4, 1)})
+    run(training_of(Looking()), tmp_path / "run", resume=True)
+    assert seen
+    assert all(each == {"a": (64, 64, 4, 2)} for each in seen)

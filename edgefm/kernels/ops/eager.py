@@ -19,6 +19,8 @@ def plain(*tensors: Tensor) -> bool:
     """Whether nothing but autograd has to see a call with these tensors."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
         return False  # what a kernel of Triton's writes would be missing from the trace
+    if torch._C._are_functorch_transforms_active():
+        return False  # what vmap hands on has no memory of its own
     return all(type(each) in (Tensor, Parameter) for each in tensors)
 
 

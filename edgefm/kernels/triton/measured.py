@@ -1,7 +1,8 @@
 """The blocks of Triton's kernels that were measured on this card, in a file of the user's cache; where there are none, the
 tables of the kernels' modules hold.
 
-Not the measuring (`tune.py`). Other blocks sum in another order, so answers may differ in their last bits.
+Not the measuring (`tune.py`). Other blocks sum in another order, so answers may differ in their last bits: a training run takes
+those that it finds at its start, and keeps them (`only`).
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import triton
 
 from ...runtime.cache import cache_folder, store
 
 Blocks = tuple[int, ...]
 _held: dict[str, Blocks] = {}
+_only: Mapping[str, Blocks] | None = None
 
 
 def measured(key: str, device: torch.device) -> Blocks | None:
     """The blocks of the kernel and the case that `key` names, on `device`; None where its module's table decides."""
-    if key in _held or device.type != "cuda":
-        return _held.get(key)
-    return kept(_card(device)).get(key)
+    if key in _held:
+        return _held[key]
+    return (kept_on(device) if _only is None else _only).get(key)
 
 
 @contextmanager
@@ -39,6 +40,22 @@ def held(blocks: Mapping[str, Blocks]) -> Iterator[None]:
     finally:
         _held.clear()
         _held.update(before)
+
+
+@contextmanager
+def only(blocks: Mapping[str, Blocks]) -> Iterator[None]:
+    """In this block these are taken, and where there is none the table's; nothing is taken from the file."""
+    global _only
+    before, _only = _only, blocks
+    try:
+        yield
+    finally:
+        _only = before
+
+
+def kept_on(device: torch.device) -> dict[str, Blocks]:
+    """What `kept` says of the card `device`; nothing for any other device."""
+    return kept(_card(device)) if device.type == "cuda" else {}
 
 
 @functools.lru_cache(maxsize=16)
@@ -55,7 +72,7 @@ def kept(card: str) -> dict[str, Blocks]:
         if found.get("made for") != _made_for():
             return {}
         return {key: blocks for key, each in found["blocks"].items() if _fits(blocks := tuple(each))}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError):  # ImportError: Triton is gone
         return {}
 
 
@@ -76,6 +93,8 @@ def _file(card: str) -> Path | None:
 
 @functools.cache
 def _made_for() -> dict[str, str]:
+    import triton
+
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return {"triton": triton.__version__, "kernels": hashlib.sha256(sources).hexdigest()}
 
