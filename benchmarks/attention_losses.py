@@ -11,8 +11,7 @@ other; a run that was stopped goes on where it was. Differences are of the mean 
 paired and by patient.
 
 Whether a loss did what it said stands beside it, on the images of val: how far the student's last layer is from the
-teacher's. The intervals are over patients, not over seeds: with one seed and with two the students with a loss more were nearer
-to the teacher's probabilities, with three only those with relation alone; the default's best epoch comes early in one of three.
+teacher's. The intervals are over patients, not over seeds, of which there are few: what one seed showed, three may not.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def lora_layers(base: str) -> Callable[[dict[str, Any]], str]:
         slower = [each["EdgeFM"] / each["PEFT compiled"] for each in times if {"EdgeFM", "PEFT compiled"} <= each.keys()]
         if not slower:
             return NOT_YET
-        since = f"; the kernels of today {NOT_YET}" if "earlier" in found else ""
+        since = f"; the kernels have changed since, which is {NOT_YET}" if "earlier" in found else ""
         said = f"{min(slower):.2f} to {max(slower):.2f} times its time ({found['device']}, without launches){since}"
         return f"PEFT compiled is faster: {said}" if min(slower) >= 1 else f"against PEFT compiled: {said}"
 

@@ -107,7 +107,9 @@ def _merge(module: nn.Module, adapter: Adapter, folder: Path) -> None:
         if not isinstance(layer, nn.Linear):
             near = next((each for each, part in parts.items() if isinstance(part, nn.Linear)), "none")
             raise InputError(
-                f"{folder} adapts {name}, and its base has no linear layer of that name", expected=f"names such as {near}"
+                f"{folder} adapts {name}, and its base as EdgeFM loads it has no linear layer of that name",
+                expected=f"names such as {near}",
+                do="merge it with peft first, if it is the base's classifier or pooler",
             )
         if tuple(layer.weight.shape) != (b.shape[0], a.shape[1]):
             raise InputError(

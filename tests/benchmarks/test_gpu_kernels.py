@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
@@ -14,24 +13,6 @@ import pytest
 import torch
 
 ROWS = ("gpu_lora", "gpu_attention_kl", "gpu_attention", "gpu_cuda")
-
-
-@pytest.fixture
-def script(root, monkeypatch):
-    """A script of the folder, or of scripts/, by its name, as a module."""
-    for folder in ("benchmarks", "scripts"):
-        monkeypatch.syspath_prepend(str(root / folder))
-    return importlib.import_module
-
-
-@pytest.fixture
-def run(script, tmp_path):
-    """A run as if there were a card that copies 1,000 bytes a second and does 1e6 operations."""
-    measure = script("gpu_measure")
-    asked = argparse.Namespace(device="cpu", quick=True, minutes=1.0, out=tmp_path / "found.json")
-    made = measure.Run(asked, measure.Clock("cpu"))
-    made.card, made.rate = True, measure.Rates(1e3, 1e6)
-    return made
 
 
 def results(root):
@@ -115,62 +96,6 @@ def test_the_exact_answers_image_by_image_are_those_of_the_whole_batch(script):
     of = kl.made((3, 7, 2, 4, "mean"), "cpu", torch.float64)
     for mine, whole in zip(kl.exact_answers(of, "mean"), kl.step(kl.eager, of, "mean"), strict=True):
         torch.testing.assert_close(mine, whole)
-
-
-def traced(name, dur, cat="kernel", **args):
-    return {"name": name, "dur": dur, "cat": cat, "args": args}
-
-
-def test_of_a_trace_the_cards_own_work_is_counted_and_nothing_twice(script):
-    product = {"grid": [2376, 1, 1], "registers per thread": 168}
-    half = [
-        traced("product_kernel", 400.0, **product),
-        traced("product_kernel", 100.0, grid=[594, 1, 1], **{"registers per thread": 168}),
-        traced("void at::native::elementwise_kernel<4, at::native::CUDAFunctor_add<float> >(int)", 6.0),
-        traced("Memset (Device)", 2.0, "gpu_memset"),
-        traced("Torch-Compiled Region: 0/0", 508.0, "gpu_user_annotation"),
-        traced("cudaLaunchKernel", 3.0, "cuda_runtime"),
-        {"ph": "M", "name": "process_name"},
-    ]
-    found = script("gpu_profile").launched(half * 2, 2)
-    assert (found["launches"], found["us"]) == (4, 508.0)
-    assert list(found["largest"].items()) == [
-        ("product_kernel (2376x1x1 blocks, 168 registers)", (1, 400.0)),
-        ("product_kernel (594x1x1 blocks, 168 registers)", (1, 100.0)),
-        ("elementwise_kernel<4, CUDAFunctor_add<float> >(int)", (1, 6.0)),
-        ("Memset (Device)", (1, 2.0)),
-    ]
-
-
-def test_of_many_kernels_the_ten_largest_are_named_and_all_are_counted(script):
-    found = script("gpu_profile").launched([traced(f"k{i}", float(i)) for i in range(1, 13)], 1)
-    assert list(found["largest"]) == [f"k{i}" for i in range(12, 2, -1)]
-    assert (found["launches"], found["us"]) == (12, 78.0)
-    assert script("gpu_profile").launched([traced("range", 1.0, "gpu_user_annotation")], 1) == {
-        "why": "the profiler recorded no kernel"
-    }
-
-
-def test_a_profiler_that_refuses_says_why_and_the_times_stay(run, script, monkeypatch):
-    monkeypatch.setattr(torch.profiler, "profile", lambda **_: 1 / 0)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setenv("TEARDOWN_CUPTI", "1")
-    row = {"ms": 2.0}
-    run.save(rows=[row])
-    run.profile("first", row, {"EdgeFM": lambda: None})
-    assert "kernels" not in row  # not before all rows have their times
-    assert run.finish() == 0
-    assert json.loads(run.out.read_text())["rows"] == [
-        {"ms": 2.0, "kernels": {"EdgeFM": {"why": "ZeroDivisionError: division by zero"}}}
-    ]
-
-
-def test_kernels_that_nobody_has_time_for_are_named(run):
-    row = {}
-    run.profile("first", row, {"EdgeFM": lambda: 1 / 0})
-    run.end = time.monotonic() - 61
-    assert run.finish() == 0
-    assert (row, run.not_measured) == ({}, ["kernels of first"])
 
 
 def test_a_row_that_fails_is_noted_and_the_next_one_is_measured(run, capsys):

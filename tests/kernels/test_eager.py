@@ -8,8 +8,22 @@ import torch
 from edgefm.kernels.ops import attention, attention_kl, lora, lora_mlp
 
 
+@pytest.fixture(params=["reference", "triton"], autouse=True)
+def backend(request, monkeypatch):
+    """fp64 in the reference; fp32 in Triton's interpreter."""
+    if request.param == "triton":
+        pytest.importorskip("triton")
+        if torch.cuda.is_available():
+            pytest.skip("here is a GPU: Triton compiles, its interpreter is not used")
+        monkeypatch.setenv("EDGEFM_KERNELS", "attention=triton,attention_kl=triton,lora=triton")
+        monkeypatch.setitem(globals(), "WIDE", torch.float32)
+
+
+WIDE = torch.float64
+
+
 def numbers(*size: int) -> torch.Tensor:
-    return torch.randn(*size, dtype=torch.float64, requires_grad=True)
+    return torch.randn(*size, dtype=WIDE, requires_grad=True)
 
 
 def attend() -> tuple[torch.Tensor, list[torch.Tensor]]:

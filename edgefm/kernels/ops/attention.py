@@ -60,7 +60,8 @@ def attention(
         scale: of Q Kᵀ; D ** −0.5 if None.
 
     Returns:
-        out: `[B, H, N, D]`, q's type; in memory `[B, N, H, D]`, so that joining the heads copies nothing.
+        out: `[B, H, N, D]`, q's type; in memory `[B, N, H, D]`, so that joining the heads copies nothing. A view: torch lets
+            nobody change it in place where a gradient flows.
         lse, cls_row, importance: `[B, H, N]`, fp32 (fp64 for fp64); None if not wanted.
 
         Gradients flow from out, lse and cls_row to q, k, v and bias, once (no second derivative). importance has none:

@@ -106,13 +106,15 @@ def _attention(device: torch.device, small: bool) -> Iterator[Case]:
     batch, heads, tokens = (2, 2, 5) if small else (32, 12, 197)
     for width in (64, 128):
         q, k, v, g = (_random(device, batch, heads, tokens, width) for _ in range(4))
-        # in 32 bits, which take the most shared memory: blocks that fit here fit a bias of 16, too
+        # in 32 bits, and with the class token's row: what takes the most, so that blocks that fit here fit everywhere
         bias = _random(device, 1, heads, tokens, tokens).detach().float().requires_grad_()
 
         def step(q=q, k=k, v=v, g=g, bias=bias) -> list[torch.Tensor]:
-            found = attention(q, k, v, bias, want_importance=True)
+            found = attention(q, k, v, bias, want_cls_row=True, want_importance=True)
+            assert found.cls_row is not None
             assert found.importance is not None
-            return [found.out, found.importance, *torch.autograd.grad(found.out, [q, k, v, bias], g)]
+            gradients = torch.autograd.grad([found.out, found.cls_row], [q, k, v, bias], [g, g[..., 0].float()])
+            return [found.out, found.cls_row, found.importance, *gradients]
 
         for kernel in ("forward", "importance", "rows", "columns", "tiles"):
             size = attention_kernels.table(kernel, q.dtype, width, hopper=_capability(device)[0] == 9)
