@@ -34,7 +34,7 @@ RECIPE = Recipe(
     distill=DistillRecipe(
         epochs=10, views=2, lr=2e-3, batch=16, augment=AugmentRecipe(rotate=0, zoom=0, brightness=0, contrast=0)
     ),
-    quantize=QuantizeRecipe(calibration_images=128, minutes=1.0),
+    quantize=QuantizeRecipe(calibration_images=128, minutes=0.5),
 )
 NAMES = ("teacher", "without_teacher", "student", "model.efm", "report.json", "report.html")
 Report = Callable[[str], None]
