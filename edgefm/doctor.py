@@ -89,7 +89,7 @@ def _gpus() -> list[str]:
 def _kernels() -> dict[str, dict[str, str]]:
     """Which implementation of each training kernel runs here, and why; empty without torch. torch is loaded for it.
 
-    Where EDGEFM_KERNELS asks for what cannot be, that is the one entry: whoever asks the doctor wants to know it."""
+    Where EDGEFM_KERNELS asks for what cannot be, each entry says so: whoever asks the doctor wants to know it."""
     if importlib.util.find_spec("torch") is None:
         return {}
     import torch

@@ -25,6 +25,7 @@ from torch import Tensor
 from ...errors import InputError
 from .. import select
 from .autocast import cast
+from .device import check_one_device
 from .eager import eager, plain
 
 MAX_HEAD = 128
@@ -197,9 +198,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> None:
         raise InputError(f"heads of {d} values", expected=f"1 to {MAX_HEAD}", do="split the heads")
     if q.dtype not in FLOATS or k.dtype != q.dtype or v.dtype != q.dtype:
         raise InputError(f"q {q.dtype}, k {k.dtype}, v {v.dtype}", expected="one floating-point type", do="cast them")
-    devices = {t.device for t in (q, k, v, bias) if t is not None}
-    if len(devices) > 1:
-        raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
+    check_one_device(q, k, v, bias)
     if bias is None:
         return
     if bias.dim() != 4 or bias.shape[0] not in (1, b) or bias.shape[1] not in (1, h) or bias.shape[2:] != (n, n):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..select import implementation
+from .device import check_one_device
 from .eager import eager, plain
 
 Heads = Literal["mean", "pairs"] | Sequence[int]
@@ -109,9 +110,7 @@ def _check(q_s: Tensor, k_s: Tensor, q_t: Tensor, k_t: Tensor, temperature: floa
     if q_s.shape[::2] != q_t.shape[::2]:
         found = f"student [B, N] {list(q_s.shape[::2])}, teacher {list(q_t.shape[::2])}"
         raise InputError(found, expected="as many images and tokens", do="give both the same patch grid and prefix tokens")
-    devices = {each.device for each in (q_s, k_s, q_t, k_t)}
-    if len(devices) > 1:
-        raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
+    check_one_device(q_s, k_s, q_t, k_t)
     if lengths is not None and (lengths.shape != q_s.shape[:1] or lengths.dtype not in (torch.int32, torch.int64)):
         found = f"lengths {list(lengths.shape)} {lengths.dtype}"
         raise InputError(found, expected=f"[{q_s.shape[0]}], int32 or int64")

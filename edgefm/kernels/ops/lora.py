@@ -16,6 +16,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..select import implementation
 from .autocast import cast
+from .device import check_one_device
 from .eager import eager, plain
 from .frozen import Frozen, Layer
 
@@ -120,9 +121,7 @@ def checked(
         )
     if bias is not None and bias.shape != (out,):
         raise InputError(f"a bias {list(bias.shape)}", expected=f"[{out}]")
-    devices = {each.device for each in (x, base.weight, *base.state, bias, a, b, index) if each is not None}
-    if len(devices) > 1:
-        raise InputError(f"tensors on {', '.join(sorted(map(str, devices)))}", expected="one device", do="move them")
+    check_one_device(x, base.weight, *base.state, bias, a, b, index)
     if base.weight.requires_grad:
         base = base._replace(weight=base.weight.detach())
     return base, bias.detach() if bias is not None and bias.requires_grad else bias

@@ -20,7 +20,7 @@ from ..select import interpreted
 from .attention_kl_mean import mean_columns_kernel, mean_rows_kernel
 from .attention_kl_pairs import pairs_columns_kernel, pairs_rows_kernel
 from .attention_scores import lse_kernel
-from .card import on_its_card
+from .card import capability, on_its_card
 from .measured import measured
 
 WIDEST = 256  # in 16 bits; in fp32 half of it, else what a block keeps does not fit the 99 KiB of cc 8.6, 8.9 and 12.x
@@ -151,8 +151,7 @@ class _Call:
         self.pairs = _on(tuple(pairs), q_s.device) if self.mapped else q_s
         self.masked = lengths is not None
         self.device = q_s.device
-        cuda = self.device.type == "cuda"
-        self.capability = torch.cuda.get_device_capability(self.device) if cuda else (9, 0)
+        self.capability = capability(self.device)
 
     @staticmethod
     def readable(x: torch.Tensor) -> torch.Tensor:

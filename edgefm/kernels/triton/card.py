@@ -13,6 +13,11 @@ from torch import Tensor
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def capability(device: torch.device) -> tuple[int, int]:
+    """The card's compute capability; 9.0 where there is none, whose tables the interpreter takes."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
 def on(t: Tensor) -> AbstractContextManager[Any]:
     """The card that the tensor lies on, made current for a while."""
     return torch.cuda.device(t.device) if t.is_cuda else nullcontext()

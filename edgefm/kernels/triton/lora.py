@@ -15,7 +15,7 @@ from ..ops.frozen import Layer
 from ..reference.philox import kept
 from ..select import interpreted
 from .activation import activate, activate_backward
-from .card import on_its_card
+from .card import capability, on_its_card
 from .dropout import keep_bits
 from .frozen import dequantize
 from .low_rank import narrow, tall
@@ -60,7 +60,7 @@ def key(n: int, activation: str) -> str:
 def blocks(x: torch.Tensor, n: int, activation: str) -> Tile:
     """Those measured on x's card, else `tile`."""
     found = measured(key(n, activation), x.device) if x.element_size() <= 2 else None
-    return tile(x, n, _capability(x), activation) if found is None else Tile(*found)
+    return tile(x, n, capability(x.device), activation) if found is None else Tile(*found)
 
 
 def tile(x: torch.Tensor, n: int, capability: tuple[int, int], activation: str) -> Tile:
@@ -196,10 +196,6 @@ def _narrow(x, a, c: float, bits, index, r: int, chosen: Way):
 
 def _mask(seed, stream: int, shape, p: float):
     return keep_bits(seed, stream, *shape, p) if p else None
-
-
-def _capability(x: torch.Tensor) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(x.device) if x.is_cuda else (9, 0)
 
 
 def _runs(x: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from ..select import choose
 from . import attention as attention_kernels
 from . import attention_kl as attention_kl_kernels
 from . import lora as lora_kernels
+from .card import capability
 from .measured import Blocks, held, keep
 
 Step = Callable[[], list[torch.Tensor]]
@@ -117,7 +118,7 @@ def _attention(device: torch.device, small: bool) -> Iterator[Case]:
             return [found.out, found.cls_row, found.importance, *gradients]
 
         for kernel in ("forward", "importance", "rows", "columns", "tiles"):
-            size = attention_kernels.table(kernel, q.dtype, width, hopper=_capability(device)[0] == 9)
+            size = attention_kernels.table(kernel, q.dtype, width, hopper=capability(device)[0] == 9)
             yield Case(attention_kernels.key(kernel, q.dtype, width), tuple(size), step)
 
 
@@ -132,7 +133,7 @@ def _lora(device: torch.device, small: bool) -> Iterator[Case]:
                 y = lora_linear(x, weight.detach(), None, a, b, activation=activation)
                 return [y, *torch.autograd.grad(y, [x, a, b], g)]
 
-            size = lora_kernels.tile(x, out, _capability(device), activation)
+            size = lora_kernels.tile(x, out, capability(device), activation)
             yield Case(lora_kernels.key(out, activation), tuple(size)[:5], step)
 
 
@@ -147,12 +148,8 @@ def _divergence(device: torch.device, small: bool) -> Iterator[Case]:
             return [value, *torch.autograd.grad(value, [q_s, k_s])]
 
         for name in names:
-            size = attention_kl_kernels.tile(name, 64, q_s.element_size(), _capability(device))
+            size = attention_kl_kernels.tile(name, 64, q_s.element_size(), capability(device))
             yield Case(attention_kl_kernels.key(name, 64, q_s.element_size()), tuple(size), step)
-
-
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
 def _random(device: torch.device, *shape: int) -> torch.Tensor:
